@@ -1,0 +1,171 @@
+"""A network with its process, its kind of prediction and its time convention: called as ``denoiser(x, t) -> x0``."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde.errors import choose
+from scoresde.mix import linear
+from scoresde.predictions import PREDICTIONS, convert
+from scoresde.sde import SDE, DiscreteVP
+
+Network = Callable[..., Tensor]
+TimeConvention = Callable[[SDE, Any], Any]
+
+
+def _index(sde: SDE, t: Any) -> Any:
+    if not isinstance(sde, DiscreteVP):
+        raise ValueError(f"time='index' needs a DiscreteVP process, whose table has indices; got {sde!r}")
+    return t * sde.n - 1
+
+
+# What the network is told about the noise level, from the process and t (a float or a float64 tensor). One line each.
+TIMES: dict[str, TimeConvention] = {
+    "t": lambda sde, t: t,
+    "1000t": lambda sde, t: 1000.0 * t,
+    "index": _index,  # of the table of alphas_cumprod, real-valued between its entries
+    "sigma": lambda sde, t: sde.sigma(t),
+    "1000sigma": lambda sde, t: 1000.0 * sde.sigma(t),  # flow networks of diffusers
+    "rho": lambda sde, t: sde.rho(t),  # k-diffusion, EDM
+    "lam": lambda sde, t: sde.lam(t),
+    "c_noise": lambda sde, t: -0.25 * sde.lam(t),  # log(sigma / alpha) / 4 of EDM
+}
+
+
+class BaseDenoiser(ABC):
+    """Anything that denoises: a process and ``__call__(x, t) -> x0``. Guidance wraps one and is again one."""
+
+    sde: SDE
+
+    @abstractmethod
+    def __call__(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
+        """E[x0 | x_t = x].
+
+        Args:
+            x: noisy samples, (B, ...).
+            t: one time, or one for each sample, (B,).
+            cond: what the network is conditioned on, passed through to it.
+        """
+
+    def predict(self, x: Tensor, t: float | Tensor, kind: str = "x0", **cond: Any) -> Tensor:
+        """The prediction of the given kind ("x0", "epsilon", "v", "flow", "score") at (x, t)."""
+        return _mixed(x, self(x, t, **cond), *convert("x0", kind, *_levels(self.sde, t)))
+
+
+@dataclass(frozen=True)
+class EDMPrecond:
+    r"""Preconditioning of EDM (Karras et al. 2022, arXiv:2206.00364, eq. 7 and Table 1), for any process.
+
+    With :math:`\rho = \sigma/\alpha` in place of EDM's sigma:
+    :math:`D = c_{skip} x/\alpha + c_{out} F(c_{in} x/\alpha, \ln(\rho)/4)`.
+
+    Args:
+        sigma_data: standard deviation of the data.
+    """
+
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.sigma_data > 0:
+            raise ValueError(f"sigma_data must be positive, got {self.sigma_data}")
+
+    def coefficients(self, alpha: Any, sigma: Any) -> tuple[Any, Any, Any]:
+        """(on x in the input, on x in the output, on the network's output); floats or tensors."""
+        data = self.sigma_data
+        norm = (sigma**2 + (alpha * data) ** 2) ** 0.5
+        return 1.0 / norm, data**2 * alpha / norm**2, data * sigma / norm
+
+
+class Denoiser(BaseDenoiser):
+    """Wraps any callable network ``net(x, time, **cond)``.
+
+    Args:
+        net: called with x (B, ...) and a tensor of times (B,) in x's dtype, and the conditions as keywords.
+        sde: the process that it was trained on.
+        prediction: "epsilon", "x0", "v", "score" or "flow". With a preconditioning the prediction is x0 by
+            construction.
+        time: what the network is told: "t", "1000t", "index" (of DiscreteVP's table), "sigma", "1000sigma", "rho"
+            (sigma/alpha), "lam", "c_noise" (log(sigma/alpha)/4), or your own function of (sde, t).
+        precondition: an :class:`EDMPrecond`, or None.
+
+    Raises:
+        ValueError: an unknown prediction or time convention (the nearest are listed).
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        sde: SDE,
+        prediction: str = "epsilon",
+        time: str | TimeConvention | None = None,
+        precondition: EDMPrecond | None = None,
+    ) -> None:
+        if not callable(net):
+            raise TypeError(f"net must be callable as net(x, time, **cond), got {type(net).__name__}")
+        if not isinstance(sde, SDE):
+            raise TypeError(f"sde must be a process such as scoresde.VP(), got {sde!r}")
+        choose(prediction, PREDICTIONS, "prediction")
+        self.net, self.sde, self.precondition = net, sde, precondition
+        self.prediction = prediction if precondition is None else "x0"
+        time = ("t" if precondition is None else "c_noise") if time is None else time
+        self.time = choose(time, TIMES, "time") if isinstance(time, str) else time
+        if time == "index":
+            _index(sde, sde.T)  # fails now, not at the first call
+
+    def __call__(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
+        """E[x0 | x_t = x]; see :meth:`BaseDenoiser.__call__`."""
+        return self.predict(x, t, "x0", **cond)
+
+    def predict(self, x: Tensor, t: float | Tensor, kind: str = "x0", **cond: Any) -> Tensor:
+        """The prediction of the given kind at (x, t), converted from the network's own in one mix."""
+        alpha, sigma = _levels(self.sde, t)
+        level = self.time(self.sde, t)
+        times = (
+            level.to(x)
+            if isinstance(level, Tensor)
+            else torch.full(x.shape[:1], float(level), dtype=x.dtype, device=x.device)
+        )
+        if self.precondition is None:
+            out = self._called(x, times, cond)
+            return _mixed(x, out, *convert(self.prediction, kind, alpha, sigma))
+        c_in, c_skip, c_out = self.precondition.coefficients(alpha, sigma)
+        out = self._called(_scaled(c_in, x), times, cond)
+        # kind = p x + q x0 with x0 = c_skip x + c_out F
+        p, q = convert("x0", kind, alpha, sigma)
+        return _mixed(x, out, p + q * c_skip, q * c_out)
+
+    def _called(self, x: Tensor, times: Tensor, cond: dict[str, Any]) -> Tensor:
+        out = self.net(x, times, **cond)
+        if not isinstance(out, Tensor) or out.shape != x.shape:
+            got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ValueError(f"net must return a tensor of the shape of x, {tuple(x.shape)}; got {got}")
+        return out
+
+    def __repr__(self) -> str:
+        return f"Denoiser({type(self.net).__name__}, {self.sde!r}, prediction={self.prediction!r})"
+
+
+def _levels(sde: SDE, t: Any) -> tuple[Any, Any]:
+    if isinstance(t, Tensor) and t.ndim == 0:
+        t = float(t)
+    return sde.alpha(t), sde.sigma(t)
+
+
+def _scaled(c: float | Tensor, x: Tensor) -> Tensor:
+    return x * (c.to(x).reshape((-1,) + (1,) * (x.ndim - 1)) if isinstance(c, Tensor) else c)
+
+
+def _mixed(x: Tensor, out: Tensor, on_x: float | Tensor, on_out: float | Tensor) -> Tensor:
+    """on_x * x + on_out * out, with one float for all samples or one number for each."""
+    if isinstance(on_x, Tensor):
+        return _scaled(on_x, x) + _scaled(on_out, out)
+    if isinstance(on_out, Tensor):
+        return on_x * x + _scaled(on_out, out)
+    return linear([(on_x, x), (on_out, out)]) if math.isfinite(on_x) else x * on_x + out * on_out

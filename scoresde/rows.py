@@ -1,0 +1,133 @@
+"""What a solver writes: rows of coefficients. Plain data, no tensors.
+
+A plan is executed on a state of ``x`` (the sample, and where the network is evaluated next), ``anchor`` (a state kept
+from earlier, such as the start of a step with inner stages) and a short history of predictions, newest first. One
+:class:`Row` evaluates the network at ``x`` (or nowhere), and replaces ``x`` and ``anchor`` by linear mixes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from scoresde.sde import SDE, Point
+
+
+class Mix(NamedTuple):
+    """``x * state + anchor * anchor + sum_j d[j] * prediction[j] + sum (c of (k, c) in z) * noise[k]``.
+
+    Attributes:
+        x: coefficient of the current state.
+        anchor: coefficient of the anchor.
+        d: coefficients of the predictions, newest first; d[0] belongs to the evaluation of this row, if it has one.
+        z: pairs (k, coefficient) of independent standard normal noises; a solver counts k from 0 within its step.
+    """
+
+    x: float = 0.0
+    anchor: float = 0.0
+    d: tuple[float, ...] = ()
+    z: tuple[tuple[int, float], ...] = ()
+
+
+KEEP_STATE = Mix(x=1.0)  # as the anchor of a row: remember the state as it was before the row
+KEEP_ANCHOR = Mix(anchor=1.0)  # as the anchor of a row: leave it as it is
+
+
+class Row(NamedTuple):
+    """One evaluation of the network, or none, followed by one linear mix.
+
+    Attributes:
+        at: the noise level at which the network is evaluated; None for a row that only mixes (churn, restart).
+        kind: the kind of prediction (see :mod:`scoresde.predictions`) that this row's d[0] multiplies.
+        x: the new state.
+        anchor: the new anchor; None makes the new state the anchor too.
+    """
+
+    at: Point | None
+    kind: str
+    x: Mix
+    anchor: Mix | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a solver knows when it plans the step from s to the less noisy t.
+
+    Attributes:
+        sde: the process.
+        s, t: the noise levels at the two ends.
+        past: where earlier predictions of this solver's kind were made that are still usable, newest first; Mix.d[1 +
+            i] of the first row of the step multiplies the prediction made at past[i].
+        index, steps: this is step ``index`` (from 0) of ``steps``.
+    """
+
+    sde: SDE
+    s: Point
+    t: Point
+    past: tuple[Point, ...] = ()
+    index: int = 0
+    steps: int = 1
+
+    @property
+    def h(self) -> float:
+        """The step in half log-SNR, lam(t) - lam(s) > 0; inf if a step leaves alpha = 0 or reaches sigma = 0."""
+        return self.t.lam - self.s.lam
+
+    @property
+    def remaining(self) -> int:
+        """Steps from this one to the end: 1 for the last."""
+        return self.steps - self.index
+
+    def within(self, r: float) -> Point:
+        """The noise level at the fraction r of the step in half log-SNR: exactly s at r = 0 and t at r = 1."""
+        if r in (0.0, 1.0):
+            return self.t if r else self.s
+        return self.sde.point_at_lam(self.s.lam + r * self.h)
+
+
+class Solver(ABC):
+    """A fixed-step sampler: a small frozen dataclass of options with one pure function, :meth:`rows`.
+
+    What a solver declares is tested: ``order`` and ``converges`` (see there), ``kind`` (the prediction that it
+    mixes), ``memory`` (predictions kept between evaluations), ``noises`` and ``evaluations`` (of the
+    network) in a full step.
+
+    Attributes:
+        starts_at_zero_snr: it can step from alpha = 0 (pure noise) itself. Otherwise such a step is DDIM, which is the
+            limit of every exponential method there and costs one evaluation.
+        ends_at_data: it can step into sigma = 0 itself. Otherwise such a step is DDIM: the sample is the denoiser's
+            output.
+    """
+
+    kind: str
+    order: int
+    noises: int = 0
+    evaluations: int = 1
+    paper: ClassVar[str] = ""
+    starts_at_zero_snr: ClassVar[bool] = False
+    ends_at_data: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name under which :func:`scoresde.get_solver` makes it."""
+
+    @property
+    @abstractmethod
+    def memory(self) -> int:
+        """Predictions that must be kept between two evaluations."""
+
+    @property
+    def converges(self) -> int:
+        """The global order of convergence that is measured (weak order, if it draws noise); ``order`` for most."""
+        return self.order
+
+    @abstractmethod
+    def rows(self, step: Step) -> Sequence[Row]:
+        """The rows of one step."""
+
+    def for_budget(self, nfe: int, to_data: bool) -> Solver:
+        """The variant of this solver that fills a budget of ``nfe`` evaluations best (itself, for most)."""
+        return self

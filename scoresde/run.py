@@ -1,0 +1,313 @@
+"""A plan being executed, as ask/tell: the one loop that every sampler shares, with its state in the open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from scoresde import noise as noise_module
+from scoresde.errors import choose
+from scoresde.mix import linear
+from scoresde.predictions import convert
+from scoresde.rows import Mix, Row
+from scoresde.sde import Point
+
+if TYPE_CHECKING:
+    from scoresde.plan import Plan
+
+NoiseSource = Callable[[int], Tensor]  # k -> standard normal noise of the state's shape
+CHECKS = {"end": "end", "each": "each", "off": "off"}
+FORMAT = "scoresde-run/1"
+
+
+class Stepping(Protocol):
+    """What drives a sampler from outside: :class:`Run` and the lazy runs of :mod:`scoresde.adaptive` have this."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the sample is finished."""
+        ...
+
+    @property
+    def x(self) -> Tensor:
+        """The state to evaluate the network at."""
+        ...
+
+    @property
+    def t(self) -> float:
+        """The time to evaluate the network at."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """The kind of prediction that needs no conversion."""
+        ...
+
+    @property
+    def nfe(self) -> int:
+        """Predictions told so far."""
+        ...
+
+    @property
+    def sample(self) -> Tensor:
+        """The result."""
+        ...
+
+    def tell(self, prediction: Tensor, kind: str = "x0") -> None:
+        """Give the prediction at (x, t) and go on."""
+        ...
+
+
+def master_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which a state of this dtype is accumulated: at least float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def check_state(x_T: Any) -> Tensor:
+    """Return the starting state if a sampler can start from it.
+
+    Raises:
+        TypeError: not a tensor of floating-point numbers.
+        ValueError: no batch dimension, or an empty batch.
+    """
+    if not isinstance(x_T, Tensor) or not x_T.is_floating_point():
+        got = x_T.dtype if isinstance(x_T, Tensor) else type(x_T).__name__
+        raise TypeError(f"x_T must be a tensor of floating-point numbers, got {got}")
+    if x_T.ndim < 1 or x_T.shape[0] < 1:
+        raise ValueError(f"x_T must have shape (batch, ...) with at least one sample, got {tuple(x_T.shape)}")
+    return x_T
+
+
+class Predictions:
+    """Takes predictions in: checks shape and kind, converts them, and keeps count of what is not finite.
+
+    Non-finite values are counted on the device and read once at the end (no synchronisation in the loop), unless
+    ``check`` is ``"each"`` (stop at once) or ``"off"``.
+    """
+
+    def __init__(self, check: str) -> None:
+        self.check = choose(check, CHECKS, "check")
+        self.bad: list[Tensor] = []
+        self.times: list[float] = []
+
+    def take(self, prediction: Tensor, kind: str, x: Tensor, at: Point, wanted: str) -> Tensor:
+        """The prediction as ``wanted``, in the dtype of the master state x."""
+        if not isinstance(prediction, Tensor) or prediction.shape != x.shape:
+            got = tuple(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
+            raise ValueError(f"prediction must be a tensor of shape {tuple(x.shape)}, like the state; got {got}")
+        if not prediction.is_floating_point():
+            raise TypeError(f"prediction must be a tensor of floating-point numbers, got {prediction.dtype}")
+        prediction = prediction.to(x.dtype)
+        if self.check != "off":
+            self.bad.append(prediction.numel() - torch.isfinite(prediction).sum())
+            self.times.append(at.t)
+            if self.check == "each":
+                self.raise_if_bad(x.numel())
+        on_x, on_prediction = convert(kind, wanted, at.alpha, at.sigma)
+        return linear([(on_x, x), (on_prediction, prediction)])
+
+    def raise_if_bad(self, size: int) -> None:
+        """Read the counts; a ValueError names the first bad evaluation."""
+        if not self.bad:
+            return
+        for i, count in enumerate(torch.stack(self.bad).tolist()):
+            if count:
+                raise ValueError(
+                    f"the network's prediction at evaluation {i} of {len(self.bad)} (t={self.times[i]:.6g}) has "
+                    f"{count} non-finite values of {size}; check the network and its time convention, "
+                    "or pass check='off'"
+                )
+
+
+class Run:
+    """A plan being executed.
+
+    ``run.x`` is the state and ``run.t`` the time to evaluate the network at next; ``run.tell(x0)`` goes on. When
+    ``done``, ``run.sample`` is the result. The number of asks is the NFE. Between two asks a run holds ``plan.memory +
+    2`` tensors of the sample's size at most: state, anchor and history.
+
+    Made by :meth:`scoresde.Plan.start`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        x_T: Tensor,
+        *,
+        seed: int = 0,
+        index: int | Sequence[int] = 0,
+        noise: NoiseSource | None = None,
+        check: str = "end",
+    ) -> None:
+        x_T = check_state(x_T)
+        self.plan = plan
+        self._dtype = x_T.dtype
+        self._seed, self._index, self._user_noise = seed, index, noise
+        self._predictions = Predictions(check)
+        self._row, self._nfe = 0, 0
+        self._x = self._anchor = x_T.to(master_dtype(x_T.dtype))
+        self._history: tuple[Tensor, ...] = ()
+        self._skip_rows_without_evaluation()
+
+    # -- asking
+    @property
+    def done(self) -> bool:
+        """Whether the sample is finished."""
+        return self._row == len(self.plan.rows)
+
+    @property
+    def x(self) -> Tensor:
+        """The state to evaluate the network at, in the dtype of x_T."""
+        return self._x.to(self._dtype)
+
+    @property
+    def point(self) -> Point:
+        """The noise level to evaluate the network at."""
+        if self.done:
+            raise ValueError("the run is done: there is nothing to evaluate; read run.sample")
+        at = self.plan.rows[self._row].at
+        assert at is not None  # rows without an evaluation never wait
+        return at
+
+    @property
+    def t(self) -> float:
+        """The time to evaluate the network at."""
+        return self.point.t
+
+    @property
+    def kind(self) -> str:
+        """The kind of prediction that is mixed next; telling this kind avoids a conversion."""
+        return "x0" if self.done else self.plan.rows[self._row].kind
+
+    @property
+    def nfe(self) -> int:
+        """Predictions told so far."""
+        return self._nfe
+
+    @property
+    def sample(self) -> Tensor:
+        """The result, in the dtype of x_T.
+
+        Raises:
+            ValueError: the run is not done, or a prediction was not finite.
+        """
+        if not self.done:
+            raise ValueError(f"the run is not done: {self._nfe} of {self.plan.nfe} predictions told")
+        self._predictions.raise_if_bad(self._x.numel())
+        return self.x
+
+    # -- telling
+    def tell(self, prediction: Tensor, kind: str = "x0") -> None:
+        """Give the network's prediction at (run.x, run.t) and advance to the next evaluation.
+
+        Args:
+            prediction: of the shape of run.x.
+            kind: what it predicts: "x0" (the output of a Denoiser), "epsilon", "v", "flow" or "score".
+
+        Raises:
+            ValueError: wrong shape, an unknown kind, the run is done, or (check="each") non-finite values.
+        """
+        at, row = self.point, self.plan.rows[self._row]
+        m = self._predictions.take(prediction, kind, self._x, at, row.kind)
+        self._nfe += 1
+        self._apply(row, (m, *self._history))
+        self._skip_rows_without_evaluation()
+
+    def _apply(self, row: Row, history: tuple[Tensor, ...]) -> None:
+        x, anchor = self._x, self._anchor
+        noises: dict[int, Tensor] = {}
+
+        def mix(m: Mix) -> Tensor:
+            for k, _ in m.z:
+                if k not in noises:
+                    noises[k] = self._noise(k)
+            # strict=False: a mix names only the predictions that it uses.
+            of_history = zip(m.d, history, strict=False)
+            return linear([(m.x, x), (m.anchor, anchor), *of_history, *((c, noises[k]) for k, c in m.z)])
+
+        self._x = mix(row.x)
+        self._anchor = self._x if row.anchor is None else mix(row.anchor)
+        self._history = history[: self.plan.keep[self._row]]
+        self._row += 1
+
+    def _skip_rows_without_evaluation(self) -> None:
+        while not self.done and self.plan.rows[self._row].at is None:
+            self._apply(self.plan.rows[self._row], self._history)
+
+    def _noise(self, k: int) -> Tensor:
+        if self._user_noise is not None:
+            return self._user_noise(k).to(self._x)
+        # Stream 0 draws initial states, so that the noise of row k never equals x_T.
+        return noise_module.normal(
+            tuple(self._x.shape), self._seed, self._index, 1 + k, dtype=self._x.dtype, device=self._x.device
+        )
+
+    # -- pausing
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that is needed to go on later: tensors, numbers and the plan as JSON text."""
+        bad = torch.stack(self._predictions.bad) if self._predictions.bad else torch.zeros(0)
+        return {
+            "format": FORMAT,
+            "plan": self.plan.to_json(),
+            "row": self._row,
+            "nfe": self._nfe,
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "seed": self._seed,
+            "index": self._index if isinstance(self._index, int) else list(self._index),
+            "user_noise": self._user_noise is not None,
+            "check": self._predictions.check,
+            "bad": bad,
+            "bad_times": list(self._predictions.times),
+            "x": self._x,
+            "anchor": None if self._anchor is self._x else self._anchor,
+            "history": list(self._history),
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any], *, noise: NoiseSource | None = None) -> Run:
+        """Go on from :meth:`state_dict`; the rest of the run is bitwise what it would have been.
+
+        Args:
+            state: of :meth:`state_dict`.
+            noise: the noise function, if the run was started with one (functions are not saved).
+
+        Raises:
+            ValueError: not the state of a run, or its noise function is missing.
+        """
+        from scoresde.plan import Plan  # plan imports this module
+
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise ValueError(f"state is not a saved run of format {FORMAT!r}")
+        if state["user_noise"] and noise is None:
+            raise ValueError("noise: this run was started with a noise function; pass the same one to go on")
+        run = cls.__new__(cls)
+        run.plan = Plan.from_json(state["plan"])
+        run._dtype = getattr(torch, state["dtype"])
+        run._seed, run._index, run._user_noise = state["seed"], state["index"], noise
+        run._predictions = Predictions(state["check"])
+        run._predictions.bad, run._predictions.times = list(state["bad"].unbind()), list(state["bad_times"])
+        run._row, run._nfe = state["row"], state["nfe"]
+        run._x = state["x"]
+        run._anchor = run._x if state["anchor"] is None else state["anchor"]
+        run._history = tuple(state["history"])
+        return run
+
+    def save(self, path: str | Path) -> None:
+        """Write the run to a file (torch format; tensors, numbers and text only)."""
+        torch.save(self.state_dict(), path)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, noise: NoiseSource | None = None, device: str | torch.device | None = None
+    ) -> Run:
+        """Read a run that was saved with :meth:`save`. Nothing in the file is executed."""
+        state = torch.load(path, weights_only=True, map_location=device)
+        return cls.from_state_dict(state, noise=noise)
+
+    def __repr__(self) -> str:
+        where = "done" if self.done else f"next t={self.t:.4g}"
+        return f"Run({self.plan.solver}, {self._nfe}/{self.plan.nfe} told, {where})"

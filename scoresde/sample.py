@@ -1,0 +1,277 @@
+"""Sampling: the loop that asks a denoiser what a run wants to know, with progress, callback and trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from scoresde import noise
+from scoresde.adaptive import LazyPlan, LazySolver
+from scoresde.catalogue import get_solver, split_name
+from scoresde.denoiser import BaseDenoiser
+from scoresde.errors import check_positive_int
+from scoresde.grids import GridFunction, get_grid
+from scoresde.plan import Plan
+from scoresde.plan import make_plan as make_fixed_plan
+from scoresde.rows import Solver
+from scoresde.run import Stepping
+from scoresde.sde import SDE
+
+AnySolver = str | Solver | LazySolver
+AnyGrid = str | GridFunction | Sequence[float]
+
+
+class Trajectory(NamedTuple):
+    """What ``sample(..., trajectory=True)`` gives.
+
+    Attributes:
+        sample: the result, (B, ...).
+        times: the time of every evaluation, and of the sample at the end.
+        states: the state at each of these times, (len(times), B, ...).
+    """
+
+    sample: Tensor
+    times: tuple[float, ...]
+    states: Tensor
+
+
+def make_plan(solver: AnySolver, sde: SDE, grid: Sequence[float]) -> Plan | LazyPlan:
+    """Plan a solver (or its name) on a process and a grid of strictly decreasing times.
+
+    Raises:
+        ValueError: an unknown solver, or a grid that is not strictly decreasing times of the process.
+    """
+    solver = get_solver(solver) if isinstance(solver, str) else solver
+    return solver.plan(sde, grid) if isinstance(solver, LazySolver) else make_fixed_plan(solver, sde, grid)
+
+
+def plan_for(
+    solver: AnySolver,
+    sde: SDE,
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: AnyGrid | None = None,
+    end: str | float = "zero",
+) -> Plan | LazyPlan:
+    """Plan a solver for a number of steps, or for a budget of network evaluations.
+
+    Args:
+        solver: a solver, or a name; a name may carry a grid ("DPM++ 2M Karras").
+        sde: the process.
+        steps: number of steps.
+        nfe: in place of steps, a budget: the step count is the largest whose evaluations fit.
+        grid: a name, a function or your own times; by default the one in the solver's name, else "log-snr".
+        end: "zero", "eps" or a time (see :func:`scoresde.get_grid`).
+
+    Raises:
+        ValueError: both or neither of steps and nfe (your own times need neither), or a budget below what one step
+            costs.
+    """
+    if isinstance(solver, str):
+        name, named_grid = split_name(solver)
+        if named_grid is not None and grid is not None:
+            raise ValueError(f"grid={grid!r}: solver={solver!r} names a grid already")
+        solver, grid = get_solver(name), grid if named_grid is None else named_grid
+    grid = "log-snr" if grid is None else grid
+    own_times = not isinstance(grid, str) and not callable(grid)
+    if steps is not None and nfe is not None:
+        raise ValueError(f"pass steps or nfe, not both; got steps={steps}, nfe={nfe}")
+    if own_times and nfe is not None:
+        raise ValueError(f"nfe={nfe}: your own grid has its number of steps already; leave nfe out")
+    if isinstance(solver, LazySolver):
+        if nfe is not None:
+            raise ValueError(
+                f"nfe={nfe}: {solver.name} is adaptive and chooses its evaluations itself; set its tolerances"
+            )
+        return make_plan(solver, sde, get_grid(grid, sde, None if own_times else steps or 1, end=end))
+    if own_times or steps is not None:
+        return make_plan(solver, sde, get_grid(grid, sde, steps, end=end))
+    if nfe is None:
+        raise ValueError("pass steps (grid intervals) or nfe (a budget of network evaluations)")
+    return _fill(solver, sde, check_positive_int(nfe, "nfe"), grid, end)
+
+
+def _fill(solver: Solver, sde: SDE, nfe: int, grid: AnyGrid, end: str | float) -> Plan:
+    """The plan with the most steps whose evaluations fit the budget."""
+    solver = solver.for_budget(nfe, to_data=end in ("zero", 0.0))
+
+    def planned(steps: int) -> Plan:
+        return make_fixed_plan(solver, sde, get_grid(grid, sde, steps, end=end))
+
+    best = planned(1)
+    if best.nfe > nfe:
+        raise ValueError(f"nfe={nfe} is too small for {solver.name}, which needs at least {best.nfe}")
+    low, high = 1, nfe  # evaluations grow with the steps, and a step costs one at least
+    while low < high:
+        middle = (low + high + 1) // 2
+        plan = planned(middle)
+        low, high, best = (middle, high, plan) if plan.nfe <= nfe else (low, middle - 1, best)
+    return best
+
+
+def sample(
+    denoiser: BaseDenoiser,
+    shape: Sequence[int],
+    *,
+    solver: AnySolver = "dpmpp-2m",
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: AnyGrid | None = None,
+    end: str | float = "zero",
+    seed: int = 0,
+    index: int = 0,
+    chunk: int | None = None,
+    x_T: Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    cond: Mapping[str, Any] | None = None,
+    progress: bool = False,
+    callback: Callable[[Stepping], None] | None = None,
+    trajectory: bool = False,
+    check: str = "end",
+) -> Any:
+    """Draw samples.
+
+    Sample b is a function of (seed, index + b), whatever the batch; networks round a little differently in batches of
+    different size, so pass ``chunk`` for bitwise equality: samples are then drawn in fixed chunks of that many indices.
+
+    Args:
+        denoiser: of :class:`scoresde.Denoiser`, or anything that is one.
+        shape: (batch, ...) of the samples.
+        solver: a solver or a name ("dpmpp-2m", "DPM++ 2M Karras"); see :func:`scoresde.solvers`.
+        steps, nfe: the number of steps, or a budget of network evaluations (the largest step count that fits).
+        grid: a name of :func:`scoresde.grids`, a function, or your own times; "log-snr" by default.
+        end: "zero" ends at the data, "eps" at sde.eps, or a time.
+        seed, index: the seed, and the index of the first sample.
+        chunk: draw in global chunks of this many indices; needs no x_T.
+        x_T: the noisy start (B, ...), at the noise level of the grid's first time; by default drawn from the prior.
+        dtype, device: of the state; by default float32 on the CPU, or x_T's.
+        cond: keyword arguments of the network. A tensor whose first dimension is the batch goes with its sample.
+        progress: show a progress bar (needs rich).
+        callback: called with the run before each evaluation.
+        trajectory: return a :class:`Trajectory` instead of the samples.
+        check: report non-finite predictions at the "end", at "each" evaluation, or "off".
+
+    Returns:
+        Samples of the shape, or a Trajectory.
+
+    Raises:
+        ValueError, TypeError: before any work, naming the argument; or non-finite predictions, naming the step and
+            time.
+    """
+    if not isinstance(denoiser, BaseDenoiser):
+        raise TypeError(
+            f"denoiser must be a scoresde.Denoiser (wrap your network in one), got {type(denoiser).__name__}"
+        )
+    shape = _check_shape(shape)
+    if dtype is not None and not dtype.is_floating_point:
+        raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
+    if x_T is not None and tuple(x_T.shape) != shape:
+        raise ValueError(f"x_T must have the shape {shape}, got {tuple(x_T.shape)}")
+    if x_T is not None and chunk is not None:
+        raise ValueError("chunk needs x_T to be drawn here: pass one of the two")
+    plan = plan_for(solver, denoiser.sde, steps=steps, nfe=nfe, grid=grid, end=end)
+    size = shape[0] if chunk is None else check_positive_int(chunk, "chunk")
+    first = index if chunk is None else index - index % size
+    cond = dict(cond or {})
+    parts = []
+    with torch.no_grad():
+        for start in range(first, index + shape[0], size):
+            wanted = range(max(start, index), min(start + size, index + shape[0]))
+            if x_T is None:
+                std = denoiser.sde.prior_std(plan.begin.t)
+                start_x = (
+                    noise.normal((size, *shape[1:]), seed, start, dtype=dtype or torch.float32, device=device) * std
+                )
+            else:
+                start_x = x_T.to(device=device, dtype=dtype)
+            run = plan.start(start_x, seed, start, check=check)
+            rows = [min(max(i, index), index + shape[0] - 1) - index for i in range(start, start + size)]
+            part = _drive(run, denoiser, _rows_of(cond, rows, shape[0]), plan, progress, callback, trajectory)
+            parts.append(
+                tuple(
+                    p[..., wanted.start - start : wanted.stop - start, *(slice(None),) * (len(shape) - 1)]
+                    for p in part[:2]
+                )
+            )
+            times = part[2]
+    result = torch.cat([p[0] for p in parts])
+    if not trajectory:
+        return result
+    return Trajectory(result, times, torch.cat([p[1] for p in parts], dim=1))
+
+
+def _drive(
+    run: Stepping,
+    denoiser: BaseDenoiser,
+    cond: dict[str, Any],
+    plan: Plan | LazyPlan,
+    progress: bool,
+    callback: Callable[[Stepping], None] | None,
+    trajectory: bool,
+) -> tuple[Tensor, Tensor, tuple[float, ...]]:
+    """The loop: ask, evaluate, tell."""
+    states, times = [], []
+    with _Progress(progress, plan) as advance:
+        while not run.done:
+            if callback is not None:
+                callback(run)
+            x, t, kind = run.x, run.t, run.kind
+            if trajectory:
+                states.append(x.clone())
+                times.append(t)
+            run.tell(denoiser.predict(x, t, kind, **cond), kind)
+            advance()
+    result = run.sample
+    if not trajectory:
+        return result, result[None], ()
+    end = plan.end.t if isinstance(plan, Plan) else plan.grid[-1]
+    return result, torch.stack([*states, result]), (*times, end)
+
+
+class _Progress:
+    """A rich progress bar over the evaluations, or nothing."""
+
+    def __init__(self, show: bool, plan: Plan | LazyPlan) -> None:
+        self._bar = None
+        if show:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns)
+            self._task = self._bar.add_task(plan.solver, total=plan.nfe if isinstance(plan, Plan) else None)
+
+    def __enter__(self) -> Callable[[], None]:
+        if self._bar is None:
+            return lambda: None
+        self._bar.start()
+        bar, task = self._bar, self._task
+        return lambda: bar.advance(task)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    ints = all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in shape)
+    if not ints or len(shape) < 2:
+        raise ValueError(
+            f"shape must be (batch, ...) of positive ints with at least two dimensions, got {tuple(shape)}"
+        )
+    return tuple(shape)
+
+
+def _rows_of(cond: dict[str, Any], rows: Sequence[int], batch: int) -> dict[str, Any]:
+    """The conditions of these samples: a tensor with the batch as its first dimension is indexed."""
+
+    def pick(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.ndim and value.shape[0] == batch:
+            return value[torch.tensor(rows, device=value.device)]
+        return value
+
+    return {name: pick(value) for name, value in cond.items()}
