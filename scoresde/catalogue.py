@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, overload
 
 from scoresde.adaptive import TABLE as LAZY
 from scoresde.adaptive import LazySolver
@@ -31,6 +31,10 @@ def solvers() -> dict[str, Solver | LazySolver]:
     return {name: get_solver(name) for name in TABLE}
 
 
+@overload
+def get_solver(name: Literal["rk45", "dopri5"], **options: Any) -> LazySolver: ...
+@overload
+def get_solver(name: str, **options: Any) -> Solver: ...
 def get_solver(name: str, **options: Any) -> Solver | LazySolver:
     """A solver by name, as a frozen dataclass.
 

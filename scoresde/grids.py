@@ -65,8 +65,8 @@ def edm(
 
     A process that does not reach these levels keeps its own ends.
     """
-    start = min(start, sde.t_at_lam(-math.log(sigma_max)))
-    end = max(end, sde.t_at_lam(-math.log(sigma_min)))
+    start = sde.t_at_lam(-math.log(sigma_max)) if sde.rho(start) > sigma_max else start
+    end = sde.t_at_lam(-math.log(sigma_min)) if sde.rho(end) < sigma_min else end
     return karras(sde, steps, start, end, rho)
 
 

@@ -96,7 +96,7 @@ class Solver(ABC):
 
     Attributes:
         starts_at_zero_snr: it can step from alpha = 0 (pure noise) itself. Otherwise such a step is DDIM, which is the
-            limit of every exponential method there and costs one evaluation.
+            limit of every exponential method there and costs one evaluation; its error is of second order in the step.
         ends_at_data: it can step into sigma = 0 itself. Otherwise such a step is DDIM: the sample is the denoiser's
             output.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -38,6 +38,10 @@ class Trajectory(NamedTuple):
     states: Tensor
 
 
+@overload
+def make_plan(solver: LazySolver, sde: SDE, grid: Sequence[float]) -> LazyPlan: ...
+@overload
+def make_plan(solver: str | Solver, sde: SDE, grid: Sequence[float]) -> Plan: ...
 def make_plan(solver: AnySolver, sde: SDE, grid: Sequence[float]) -> Plan | LazyPlan:
     """Plan a solver (or its name) on a process and a grid of strictly decreasing times.
 
@@ -48,6 +52,26 @@ def make_plan(solver: AnySolver, sde: SDE, grid: Sequence[float]) -> Plan | Lazy
     return solver.plan(sde, grid) if isinstance(solver, LazySolver) else make_fixed_plan(solver, sde, grid)
 
 
+@overload
+def plan_for(
+    solver: LazySolver,
+    sde: SDE,
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: AnyGrid | None = None,
+    end: str | float = "zero",
+) -> LazyPlan: ...
+@overload
+def plan_for(
+    solver: str | Solver,
+    sde: SDE,
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: AnyGrid | None = None,
+    end: str | float = "zero",
+) -> Plan: ...
 def plan_for(
     solver: AnySolver,
     sde: SDE,

@@ -27,6 +27,8 @@ class SinglestepDPM(Solver):
         kind: "epsilon" is DPM-Solver, "x0" is DPM-Solver++.
         r1, r2: inner points, 0 < r1 (< r2) <= 1; by default 1/2 for order 2 and 1/3, 2/3 for order 3.
         solver_type: "midpoint" (dpm-solver: "dpmsolver") or "taylor", for how the differences are used.
+        inner_type: the same for the way to the second inner point of order 3; the papers' is "taylor", and diffusers'
+            singlestep scheduler takes that of ``solver_type``.
         order_of_last_steps: orders of the last steps; () keeps the order.
         fast: fill a budget of evaluations with steps of order 3 and lower orders at the end (arXiv:2206.00927, section
             3.4, "DPM-Solver-fast"); without a budget the last two steps have orders 2 and 1.
@@ -37,6 +39,7 @@ class SinglestepDPM(Solver):
     r1: float | None = None
     r2: float | None = None
     solver_type: str = "midpoint"
+    inner_type: str = "taylor"
     order_of_last_steps: tuple[int, ...] = ()
     fast: bool = False
 
@@ -46,6 +49,7 @@ class SinglestepDPM(Solver):
         check_orders(self.order, range(1, 4), self.order_of_last_steps)
         choose(self.kind, NAMES, "kind")
         choose(self.solver_type, TYPES, "solver_type")
+        choose(self.inner_type, TYPES, "inner_type")
         r1, r2 = self._inner_points(self.order)
         if not (0.0 < r1 <= 1.0 and (self.order < 3 or r1 < r2 <= 1.0)):
             raise ValueError(f"r1, r2 must satisfy 0 < r1 <= 1 and, for order 3, r1 < r2 <= 1; got r1={r1}, r2={r2}")
@@ -69,8 +73,9 @@ class SinglestepDPM(Solver):
 
     @property
     def memory(self) -> int:
-        """The predictions of the step's earlier stages."""
-        return self.order - 1
+        """The predictions of the step's earlier stages; the midpoint method forgets the first."""
+        midpoint = self.order == 2 and self.solver_type == "midpoint" and self._inner_points(2)[0] == 0.5
+        return 0 if midpoint else self.order - 1
 
     def for_budget(self, nfe: int, to_data: bool) -> Solver:
         """The fast form's split of a budget K: floor(K/3) + 1 steps; of orders ..., 3, 2, 1 | ..., 3, 1 | ..., 3, 2."""
@@ -111,7 +116,7 @@ class SinglestepDPM(Solver):
         a1, j0 = exact_step(self.kind, step.s, u1)
         a2, k0, k1 = exact_step(self.kind, step.s, u2, 2)
         a, i0, i1, i2 = exact_step(self.kind, step.s, step.t, 3)
-        inner = k1 / (r1 * h)
+        inner = k1 / (r1 * h) if self.inner_type == "taylor" else k0 * r2 / (2 * r1)
         if self.solver_type == "taylor":
             # m' = (r2 d1 - r1 d2) / (r2 - r1), m'' = 2 (d2 - d1) / ((r2 - r1) h), d_i = (m_i - m_s) / (r_i h).
             on_d1 = (r2 * i1 - 2 * i2 / h) / (r2 - r1)

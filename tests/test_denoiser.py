@@ -1,0 +1,125 @@
+"""The denoiser: predictions, time conventions and preconditioning, against an exact one."""
+
+import math
+
+import pytest
+import torch
+
+import scoresde as ss
+from scoresde.predictions import PREDICTIONS
+from scoresde.targets import GaussianMixture
+
+from .test_sde import ddpm_table
+
+MIXTURE = GaussianMixture.five()
+PROCESSES = [ss.VP(), ss.SubVP(), ss.EDM(), ss.RectifiedFlow()]
+
+
+@pytest.mark.parametrize("sde", PROCESSES, ids=lambda s: s.name)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("wanted", PREDICTIONS)
+def test_a_network_of_any_prediction_gives_the_exact_denoiser(sde: ss.SDE, prediction: str, wanted: str) -> None:
+    exact = MIXTURE.denoiser(sde)
+    net_sees = []
+
+    def net(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        net_sees.append(t)
+        return exact.predict(x, float(t[0]), prediction)
+
+    denoiser = ss.Denoiser(net, sde, prediction=prediction)
+    x, t = torch.randn(5, 2, dtype=torch.float64), 0.3 * sde.T
+    assert torch.allclose(denoiser.predict(x, t, wanted), exact.predict(x, t, wanted), atol=1e-9, rtol=1e-9)
+    assert torch.allclose(denoiser(x, t), exact(x, t), atol=1e-9)
+    assert net_sees[0].shape == (5,)
+    assert net_sees[0].dtype == x.dtype
+
+
+def test_per_sample_times_are_the_single_times() -> None:
+    sde = ss.VP()
+    for precondition in (None, ss.EDMPrecond(0.7)):
+        denoiser = ss.Denoiser(lambda x, t: torch.sin(x * t[:, None]), sde, "v", precondition=precondition)
+        x, t = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0.1, 0.4, 0.8, 1.0], dtype=torch.float64)
+        for kind in PREDICTIONS:
+            together = denoiser.predict(x, t, kind)
+            for i in range(4):
+                one = denoiser.predict(x[i : i + 1], float(t[i]), kind)
+                assert torch.allclose(together[i : i + 1], one, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sde", "time", "expected"),
+    [
+        (ss.VP(), "t", 0.3),
+        (ss.VP(), "1000t", 300.0),
+        (ss.DiscreteVP(ddpm_table()), "index", 299.0),
+        (ss.RectifiedFlow(shift=3.0), "1000sigma", 1000 * 0.9 / 1.6),
+        (ss.EDM(), "sigma", 0.3),
+        (ss.EDM(), "c_noise", math.log(0.3) / 4),
+        (ss.VP(), "rho", ss.VP().rho(0.3)),
+        (ss.VP(), "lam", ss.VP().lam(0.3)),
+        (ss.VP(), lambda sde, t: 7 * t, 2.1),
+    ],
+)
+def test_time_conventions(sde: ss.SDE, time, expected: float) -> None:
+    seen = []
+    denoiser = ss.Denoiser(lambda x, t: seen.append(t) or x, sde, time=time)
+    denoiser(torch.zeros(2, 3), 0.3)
+    denoiser(torch.zeros(2, 3), torch.tensor([0.3, 0.3], dtype=torch.float64))
+    for t in seen:
+        assert t.tolist() == pytest.approx([expected] * 2, rel=1e-6)
+
+
+def test_edm_preconditioning_is_table_1() -> None:
+    sigma, data = 1.7, 0.5
+    c_skip = data**2 / (sigma**2 + data**2)
+    c_out = sigma * data / math.sqrt(sigma**2 + data**2)
+    c_in = 1 / math.sqrt(sigma**2 + data**2)
+    seen = []
+
+    def net(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        seen.append((x, t))
+        return torch.cos(x)
+
+    x = torch.randn(3, 2, dtype=torch.float64)
+    got = ss.Denoiser(net, ss.EDM(), precondition=ss.EDMPrecond(data))(x, sigma)
+    assert torch.allclose(got, c_skip * x + c_out * torch.cos(c_in * x), atol=1e-14)
+    assert torch.allclose(seen[0][0], c_in * x, atol=1e-14)
+    assert seen[0][1].tolist() == pytest.approx([math.log(sigma) / 4] * 3)
+
+
+def test_edm_preconditioning_carries_over_to_other_processes() -> None:
+    """The same network under VP denoises x/alpha at rho = sigma/alpha."""
+    net = lambda x, t: torch.cos(x) * t[:, None]  # noqa: E731
+    precondition, vp = ss.EDMPrecond(0.5), ss.VP()
+    x, t = torch.randn(3, 2, dtype=torch.float64), 0.4
+    a = ss.Denoiser(net, vp, precondition=precondition)(x, t)
+    b = ss.Denoiser(net, ss.EDM(), precondition=precondition)(x / vp.alpha(t), vp.rho(t))
+    assert torch.allclose(a, b, atol=1e-12)
+    flow = ss.Denoiser(net, ss.RectifiedFlow(), time="t", precondition=precondition)(x, 1.0)
+    assert torch.isfinite(flow).all()  # alpha = 0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: ss.Denoiser(lambda x, t: x, ss.VP(), prediction="eps"), ValueError, "nearest: epsilon"),
+        (lambda: ss.Denoiser(lambda x, t: x, ss.VP(), time="sigmas"), ValueError, "nearest: sigma"),
+        (lambda: ss.Denoiser(lambda x, t: x, ss.VP(), time="index"), ValueError, "DiscreteVP"),
+        (lambda: ss.Denoiser(3, ss.VP()), TypeError, "net must be callable"),  # type: ignore[arg-type]
+        (lambda: ss.Denoiser(lambda x, t: x, "vp"), TypeError, "sde must be a process"),  # type: ignore[arg-type]
+        (lambda: ss.EDMPrecond(0.0), ValueError, "sigma_data must be positive"),
+        (
+            lambda: ss.Denoiser(lambda x, t: x[:, :1], ss.VP())(torch.zeros(2, 3), 0.5),
+            ValueError,
+            r"net must return a tensor of the shape of x, \(2, 3\); got \(2, 1\)",
+        ),
+        (
+            lambda: ss.Denoiser(lambda x, t: (x,), ss.VP())(torch.zeros(2, 3), 0.5),  # type: ignore[arg-type]
+            ValueError,
+            "got tuple",
+        ),
+    ],
+)
+def test_bad_arguments(call, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,119 @@
+"""Every solver's declared order is measured: against an exact flow, or from exact moments where it draws noise."""
+
+import math
+
+import pytest
+import torch
+
+import scoresde as ss
+from scoresde.theory import Moments, gaussian_frechet, gaussian_moments
+from tests.problems import DETERMINISTIC, STOCHASTIC, OnMixture, slopes
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ss.VP(),
+        pytest.param(ss.EDM(), marks=pytest.mark.slow),
+        # Out of alpha = 0 the first step is DDIM, whose fixed error would be the floor of a third-order method.
+        pytest.param(ss.RectifiedFlow(T=0.999), marks=pytest.mark.slow),
+    ],
+    ids=lambda sde: sde.name,
+)
+def mixture(request: pytest.FixtureRequest) -> OnMixture:
+    # Ending at a moderate noise level keeps the fine end of the slope within a few hundred steps for every solver.
+    return OnMixture(request.param, end=request.param.t_at_lam(3.0))
+
+
+@pytest.mark.parametrize("solver", DETERMINISTIC.values(), ids=DETERMINISTIC)
+def test_global_order_on_the_mixture(solver: ss.Solver, mixture: OnMixture) -> None:
+    (slope,) = mixture.slopes(solver, (240, 480) if mixture.sde.name == "flow" else (160, 320))
+    assert slope == pytest.approx(solver.converges, abs=0.15)
+
+
+def test_corrected_third_order_gains_an_order_over_the_official_one() -> None:
+    problem = OnMixture(ss.VP())
+    steps = (160, 320)
+    assert problem.slopes(ss.get_solver("dpmpp-3m"), steps)[0] == pytest.approx(3, abs=0.15)
+    assert problem.slopes(ss.get_solver("dpmpp-3m-official"), steps)[0] == pytest.approx(2, abs=0.15)
+    assert problem.error(ss.get_solver("dpmpp-3m"), 320) < 0.2 * problem.error(ss.get_solver("dpmpp-3m-official"), 320)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"solver_type": "taylor"}, {"r1": 0.3}, {"kind": "x0", "r1": 1.0}])
+def test_options_keep_the_order_of_singlestep(options: dict) -> None:
+    problem = OnMixture(ss.VP(), end=0.05)
+    for order in (2, 3):
+        if order == 3 and options.get("r1") == 1.0:
+            continue  # r1 < r2 <= 1
+        solver = ss.get_solver(f"dpm-solver-{order}", **options)
+        assert problem.slopes(solver, (160, 320))[0] == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize("name", STOCHASTIC)
+@pytest.mark.parametrize("sde", [ss.VP(), ss.SubVP(), ss.EDM()], ids=lambda s: s.name)
+def test_weak_order_on_a_gaussian(name: str, sde: ss.SDE) -> None:
+    """The law of the sample is exact, from the canonical form: no Monte Carlo."""
+    solver, variance = ss.get_solver(name), torch.tensor([0.04, 0.5, 2.0], dtype=torch.float64)
+    errors, end = [], sde.t_at_lam(2.0)
+    exact = sde.alpha(end) ** 2 * variance + sde.sigma(end) ** 2
+    steps = (400, 800)
+    for n in steps:
+        plan = ss.make_plan(solver, sde, ss.get_grid("quadratic", sde, n, end=end))
+        moments = gaussian_moments(plan, variance, 0.7)
+        off = (moments.mean - sde.alpha(end) * 0.7).abs() + (moments.variance - exact).abs()
+        errors.append(off.max().item())
+    assert slopes(errors, steps)[0] == pytest.approx(solver.converges, abs=0.25)
+
+
+def test_gaussian_moments_are_those_of_the_canonical_matrices() -> None:
+    """The recursion of the canonical form, written out, against the loop on coefficients."""
+    sde, v, mu = ss.VP(), 0.3, -0.4
+    plan = ss.make_plan(ss.get_solver("ddim", eta=0.7), sde, ss.get_grid("karras", sde, 6, end="eps"))
+    A, B, C = plan.matrices()
+    n = plan.nfe
+    gains = torch.zeros(n, 2 + plan.noises, dtype=torch.float64)  # of m_j: coefficients of (1, x_T, z)
+    for i in range(n + 1):
+        x = torch.cat([torch.zeros(1, dtype=torch.float64), A[i : i + 1], C[i]]) + B[i] @ gains
+        if i < n:
+            a, s = sde.alpha(plan.times[i]), sde.sigma(plan.times[i])
+            gain = a * v / (a * a * v + s * s)
+            gains[i] = gain * x
+            gains[i, 0] += (1 - gain * a) * mu
+    start = Moments(torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
+    moments = gaussian_moments(plan, torch.tensor([v], dtype=torch.float64), mu, start=start)
+    assert moments.mean.item() == pytest.approx(x[0].item(), abs=1e-12)
+    assert moments.variance.item() == pytest.approx((x[1:] ** 2).sum().item(), rel=1e-12)
+
+
+def test_gaussian_moments_are_those_of_samples() -> None:
+    from scoresde.targets import Gaussian
+
+    sde, n = ss.VP(), 20000
+    target = Gaussian(torch.zeros(1), torch.tensor([0.3]))
+    solver = ss.get_solver("ddim", eta=1.0)
+    plan = ss.make_plan(solver, sde, ss.get_grid("log-snr", sde, 5, end="eps"))
+    samples = ss.sample(target.denoiser(sde), (n, 1), solver=solver, steps=5, grid="log-snr", end="eps", seed=3)
+    start = Moments(torch.zeros(1), torch.ones(1))
+    expected = gaussian_moments(plan, torch.tensor([0.3]), start=start).variance.item()
+    assert samples.var().item() == pytest.approx(expected, rel=4 * math.sqrt(2 / n))
+
+
+@pytest.mark.parametrize("n", [5, 10, 20, 40])
+def test_euler_on_a_gaussian_shrinks_by_cos_to_the_n(n: int) -> None:
+    """On a grid uniform in arctan(sigma/c), Euler multiplies the std of N(0, c^2) by cos^n of the angle step."""
+    c, sde = 0.5, ss.EDM()
+    plan = ss.make_plan("euler", sde, ss.get_grid("arctan", sde, n, end="eps", scale=c))
+    std = gaussian_moments(plan, torch.tensor([c * c])).variance.sqrt().item()
+    angle = (math.atan(sde.sigma_max / c) - math.atan(sde.sigma_min / c)) / n
+    exact = math.hypot(c, sde.sigma_min)
+    assert std / exact == pytest.approx(math.cos(angle) ** n, rel=1e-12)
+
+
+def test_gaussian_frechet_is_differentiable_and_falls_with_steps() -> None:
+    sde, v = ss.EDM(), torch.tensor([0.01, 0.1, 1.0], dtype=torch.float64, requires_grad=True)
+    distances = [gaussian_frechet(ss.make_plan("heun", sde, ss.get_grid("karras", sde, n)), v) for n in (5, 10, 20)]
+    assert distances[0] > distances[1] > distances[2] > 0
+    (gradient,) = torch.autograd.grad(distances[0], v)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0
