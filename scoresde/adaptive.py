@@ -153,7 +153,7 @@ class LazyRun:
         """The result, in the dtype of x_T."""
         if self._result is None:
             raise ValueError(f"the run is not done: {self._nfe} predictions told so far")
-        self._predictions.raise_if_bad(self._result.numel())
+        self._predictions.raise_if_bad(self._result, "the sample")
         return self.x
 
     def tell(self, prediction: Tensor, kind: str = "x0") -> None:

@@ -83,15 +83,16 @@ def check_state(x_T: Any) -> Tensor:
 
 
 class Predictions:
-    """Takes predictions in: checks shape and kind, converts them, and keeps count of what is not finite.
+    """Takes predictions in: checks shape and kind, converts them, and notes which were not finite.
 
-    Non-finite values are counted on the device and read once at the end (no synchronisation in the loop), unless
-    ``check`` is ``"each"`` (stop at once) or ``"off"``.
+    A prediction is marked by its sum, which is finite only if every value is, and costs a tenth of counting them. Marks
+    stay on the device and are read once at the end (no synchronisation in the loop), unless ``check`` is ``"each"``
+    (stop at once) or ``"off"``.
     """
 
     def __init__(self, check: str) -> None:
         self.check = choose(check, CHECKS, "check")
-        self.bad: list[Tensor] = []
+        self.marks: list[Tensor] = []
         self.times: list[float] = []
 
     def take(self, prediction: Tensor, kind: str, x: Tensor, at: Point, wanted: str) -> Tensor:
@@ -103,23 +104,24 @@ class Predictions:
             raise TypeError(f"prediction must be a tensor of floating-point numbers, got {prediction.dtype}")
         prediction = prediction.to(x.dtype)
         if self.check != "off":
-            self.bad.append(prediction.numel() - torch.isfinite(prediction).sum())
+            self.marks.append(prediction.sum())
             self.times.append(at.t)
             if self.check == "each":
-                self.raise_if_bad(x.numel())
+                self.raise_if_bad(prediction, "it")
         on_x, on_prediction = convert(kind, wanted, at.alpha, at.sigma)
         return linear([(on_x, x), (on_prediction, prediction)])
 
-    def raise_if_bad(self, size: int) -> None:
-        """Read the counts; a ValueError names the first bad evaluation."""
-        if not self.bad:
+    def raise_if_bad(self, values: Tensor, what: str) -> None:
+        """Read the marks; a ValueError names the first bad evaluation and how many ``values`` of ``what`` are bad."""
+        if not self.marks:
             return
-        for i, count in enumerate(torch.stack(self.bad).tolist()):
-            if count:
+        for i, finite in enumerate(torch.isfinite(torch.stack(self.marks)).tolist()):
+            if not finite:
+                count = values.numel() - int(torch.isfinite(values).sum())
                 raise ValueError(
-                    f"the network's prediction at evaluation {i} of {len(self.bad)} (t={self.times[i]:.6g}) has "
-                    f"{count} non-finite values of {size}; check the network and its time convention, "
-                    "or pass check='off'"
+                    f"the network's prediction at evaluation {i} of {len(self.marks)} (t={self.times[i]:.6g}) is not "
+                    f"finite; {what} has {count} non-finite values of {values.numel()}. Check the network and its time "
+                    "convention, or pass check='off'"
                 )
 
 
@@ -197,7 +199,7 @@ class Run:
         """
         if not self.done:
             raise ValueError(f"the run is not done: {self._nfe} of {self.plan.nfe} predictions told")
-        self._predictions.raise_if_bad(self._x.numel())
+        self._predictions.raise_if_bad(self._x, "the sample")
         return self.x
 
     # -- telling
@@ -249,7 +251,7 @@ class Run:
     # -- pausing
     def state_dict(self) -> dict[str, Any]:
         """Everything that is needed to go on later: tensors, numbers and the plan as JSON text."""
-        bad = torch.stack(self._predictions.bad) if self._predictions.bad else torch.zeros(0)
+        marks = self._predictions.marks
         return {
             "format": FORMAT,
             "plan": self.plan.to_json(),
@@ -260,8 +262,8 @@ class Run:
             "index": self._index if isinstance(self._index, int) else list(self._index),
             "user_noise": self._user_noise is not None,
             "check": self._predictions.check,
-            "bad": bad,
-            "bad_times": list(self._predictions.times),
+            "marks": torch.stack(marks) if marks else torch.zeros(0),
+            "marked_times": list(self._predictions.times),
             "x": self._x,
             "anchor": None if self._anchor is self._x else self._anchor,
             "history": list(self._history),
@@ -289,7 +291,7 @@ class Run:
         run._dtype = getattr(torch, state["dtype"])
         run._seed, run._index, run._user_noise = state["seed"], state["index"], noise
         run._predictions = Predictions(state["check"])
-        run._predictions.bad, run._predictions.times = list(state["bad"].unbind()), list(state["bad_times"])
+        run._predictions.marks, run._predictions.times = list(state["marks"].unbind()), list(state["marked_times"])
         run._row, run._nfe = state["row"], state["nfe"]
         run._x = state["x"]
         run._anchor = run._x if state["anchor"] is None else state["anchor"]
