@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,8 +54,15 @@ class BaseDenoiser(ABC):
         """
 
     def predict(self, x: Tensor, t: float | Tensor, kind: str = "x0", **cond: Any) -> Tensor:
-        """The prediction of the given kind ("x0", "epsilon", "v", "flow", "score") at (x, t)."""
-        return _mixed(x, self(x, t, **cond), *convert("x0", kind, *_levels(self.sde, t)))
+        """The prediction of the given kind ("x0", "epsilon", "v", "flow", "score") at (x, t), in the dtype of x."""
+        return _mixed(x, self(x, t, **cond), *convert("x0", kind, *_levels(self.sde, t))).to(x.dtype)
+
+    def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> tuple[Tensor, str]:
+        """A prediction in whatever form comes first, and its kind: what a sampler tells its run.
+
+        A run converts it with its own state, which for a half-precision x is more exact than x.
+        """
+        return self(x, t, **cond), "x0"
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,8 @@ class Denoiser(BaseDenoiser):
     """Wraps any callable network ``net(x, time, **cond)``.
 
     Args:
-        net: called with x (B, ...) and a tensor of times (B,) in x's dtype, and the conditions as keywords.
+        net: called with x (B, ...), a tensor of times (B,) in float32 or x's dtype if that is wider (1000 t has no
+            digits left in half precision), and the conditions as keywords.
         sde: the process that it was trained on.
         prediction: "epsilon", "x0", "v", "score" or "flow". With a preconditioning the prediction is x0 by
             construction.
@@ -125,28 +132,30 @@ class Denoiser(BaseDenoiser):
 
     def predict(self, x: Tensor, t: float | Tensor, kind: str = "x0", **cond: Any) -> Tensor:
         """The prediction of the given kind at (x, t), converted from the network's own in one mix."""
-        alpha, sigma = _levels(self.sde, t)
-        level = self.time(self.sde, t)
-        times = (
-            level.to(x)
-            if isinstance(level, Tensor)
-            else torch.full(x.shape[:1], float(level), dtype=x.dtype, device=x.device)
-        )
-        if self.precondition is None:
-            out = self._called(x, times, cond)
-            return _mixed(x, out, *convert(self.prediction, kind, alpha, sigma))
-        c_in, c_skip, c_out = self.precondition.coefficients(alpha, sigma)
-        out = self._called(_scaled(c_in, x), times, cond)
-        # kind = p x + q x0 with x0 = c_skip x + c_out F
-        p, q = convert("x0", kind, alpha, sigma)
-        return _mixed(x, out, p + q * c_skip, q * c_out)
+        out, c_skip, c_out, own = self._called(x, t, cond)
+        p, q = convert(own, kind, *_levels(self.sde, t))
+        return _mixed(x, out, p + q * c_skip, q * c_out).to(x.dtype)
 
-    def _called(self, x: Tensor, times: Tensor, cond: dict[str, Any]) -> Tensor:
-        out = self.net(x, times, **cond)
+    def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> tuple[Tensor, str]:
+        """The network's own prediction and its kind; see :meth:`BaseDenoiser.evaluate`."""
+        out, c_skip, c_out, own = self._called(x, t, cond)
+        return (out if self.precondition is None else _mixed(x, out, c_skip, c_out)), own
+
+    def _called(self, x: Tensor, t: float | Tensor, cond: dict[str, Any]) -> tuple[Tensor, Any, Any, str]:
+        """(out, c_skip, c_out, kind): the prediction of this kind is c_skip x + c_out out."""
+        level, wide = self.time(self.sde, t), torch.promote_types(x.dtype, torch.float32)
+        if isinstance(level, Tensor):
+            times = level.to(device=x.device, dtype=wide).expand(x.shape[:1])
+        else:
+            times = torch.full(x.shape[:1], float(level), dtype=wide, device=x.device)
+        c_in, c_skip, c_out, kind = 1.0, 0.0, 1.0, self.prediction
+        if self.precondition is not None:
+            c_in, c_skip, c_out = self.precondition.coefficients(*_levels(self.sde, t))
+        out = self.net(x if self.precondition is None else _scaled(c_in, x), times, **cond)
         if not isinstance(out, Tensor) or out.shape != x.shape:
             got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ValueError(f"net must return a tensor of the shape of x, {tuple(x.shape)}; got {got}")
-        return out
+        return out, c_skip, c_out, kind
 
     def __repr__(self) -> str:
         return f"Denoiser({type(self.net).__name__}, {self.sde!r}, prediction={self.prediction!r})"
@@ -163,9 +172,9 @@ def _scaled(c: float | Tensor, x: Tensor) -> Tensor:
 
 
 def _mixed(x: Tensor, out: Tensor, on_x: float | Tensor, on_out: float | Tensor) -> Tensor:
-    """on_x * x + on_out * out, with one float for all samples or one number for each."""
-    if isinstance(on_x, Tensor):
+    """on_x * x + on_out * out in float32 or better, with one float for all samples or one number for each."""
+    wide = torch.promote_types(torch.promote_types(x.dtype, out.dtype), torch.float32)
+    x, out = x.to(wide), out.to(wide)
+    if isinstance(on_x, Tensor) or isinstance(on_out, Tensor):
         return _scaled(on_x, x) + _scaled(on_out, out)
-    if isinstance(on_out, Tensor):
-        return on_x * x + _scaled(on_out, out)
-    return linear([(on_x, x), (on_out, out)]) if math.isfinite(on_x) else x * on_x + out * on_out
+    return linear([(on_x, x), (on_out, out)])

@@ -244,11 +244,11 @@ def _drive(
         while not run.done:
             if callback is not None:
                 callback(run)
-            x, t, kind = run.x, run.t, run.kind
+            x, t = run.x, run.t
             if trajectory:
                 states.append(x.clone())
                 times.append(t)
-            run.tell(denoiser.predict(x, t, kind, **cond), kind)
+            run.tell(*denoiser.evaluate(x, t, **cond))
             advance()
     result = run.sample
     if not trajectory:

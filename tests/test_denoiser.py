@@ -46,6 +46,36 @@ def test_per_sample_times_are_the_single_times() -> None:
                 assert torch.allclose(together[i : i + 1], one, atol=1e-12)
 
 
+@pytest.mark.parametrize("precondition", [None, ss.EDMPrecond(0.5)])
+def test_evaluate_is_a_prediction_of_the_kind_it_names(precondition: ss.EDMPrecond | None) -> None:
+    denoiser = ss.Denoiser(lambda x, t: torch.sin(x), ss.VP(), "v", precondition=precondition)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    out, kind = denoiser.evaluate(x, 0.4)
+    assert kind == ("v" if precondition is None else "x0")
+    assert torch.allclose(out, denoiser.predict(x, 0.4, kind), atol=1e-14)
+
+
+def test_half_precision_costs_little_more_than_rounding_the_sample() -> None:
+    """States are kept and predictions converted in float32, so that rounding does not add up over the steps."""
+    sde, exact = ss.VP(), MIXTURE.denoiser(ss.VP())
+    denoiser = ss.Denoiser(lambda x, t: exact.predict(x, float(t[0]), "epsilon"), sde)
+    z = torch.randn(400, 2, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for steps in (40, 160):
+        reference = ss.sample(denoiser, (400, 2), steps=steps, x_T=z.double())
+        got = ss.sample(denoiser, (400, 2), steps=steps, x_T=z)
+        assert got.dtype == torch.bfloat16
+        rounding = (reference.bfloat16().double() - reference).square().mean().sqrt()
+        assert (got.double() - reference).square().mean().sqrt() < 2.5 * rounding
+
+
+def test_times_keep_their_digits_in_half_precision() -> None:
+    seen = []
+    denoiser = ss.Denoiser(lambda x, t: seen.append(t) or x, ss.VP(), time="1000t")
+    denoiser(torch.zeros(2, 3, dtype=torch.bfloat16), 0.999)
+    assert seen[0].dtype == torch.float32
+    assert seen[0][0].item() == pytest.approx(999.0, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("sde", "time", "expected"),
     [
