@@ -1,0 +1,65 @@
+"""Make the pictures of the README from a folder of benchmark results: the top of its report, as a browser shows it.
+
+    scoresde bench --out results/quick
+    python docs/make_pictures.py results/quick
+
+Needs Chromium or Chrome on the PATH; nothing else of this repository does.
+"""
+
+import argparse
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PICTURES = Path(__file__).parent / "pictures"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+def screenshot(page: Path, width: int, height: int) -> bytes:
+    """The top of a page in a window of that size (CSS pixels), as PNG.
+
+    Raises:
+        FileNotFoundError: no browser on the PATH.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise FileNotFoundError(f"none of {', '.join(BROWSERS)} is on the PATH")
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "shot.png"
+        options = (f"--user-data-dir={scratch}/profile", f"--window-size={width},{height}", f"--screenshot={out}")
+        subprocess.run(
+            [browser, *QUIET, *options, page.resolve().as_uri()], check=True, capture_output=True, timeout=120
+        )
+        return out.read_bytes()
+
+
+def main() -> None:
+    """Write docs/pictures/report.png and docs/pictures/digits.png."""
+    from PIL import Image
+
+    from scoresde.bench.report import write_report
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="a results folder of `scoresde bench`")
+    parser.add_argument("--height", type=int, default=1395, help="how much of the report, in CSS pixels")
+    given = parser.parse_args()
+
+    PICTURES.mkdir(exist_ok=True)
+    page = write_report(given.results)
+    picture = Image.open(io.BytesIO(screenshot(page, 1240, given.height))).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(PICTURES / "report.png", optimize=True)
+    draw = ("sample", "--model", "digits", "--solver", "dpmpp-2m", "--nfe", "10", "--out", str(PICTURES / "digits.png"))
+    subprocess.run([sys.executable, "-m", "scoresde", *draw], check=True)
+    for path in sorted(PICTURES.glob("*.png")):
+        print(path, path.stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    main()
