@@ -1,0 +1,299 @@
+"""A small U-Net for score networks: what EDM-style preconditioning wraps, and nothing of the SDE itself.
+
+The network maps a scaled noisy image and a noise label to an image of the same shape. It knows no noise schedule, no
+prediction type and no solver: `scoresde.Denoiser` gives its output a meaning.
+
+It follows the DDPM++ layout (Song et al. 2021, arXiv:2011.13456, as in Karras et al. 2022, arXiv:2206.00364): residual
+blocks with group normalisation, an embedding of the noise label and the class that scales and shifts the normalised
+activations, self-attention at the lowest resolution only, and skip connections from the way down to the way up.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from einops import rearrange, reduce, repeat
+from torch import Tensor, nn
+
+from scoresde.errors import choose
+
+__all__ = ["UNet", "UNetConfig"]
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Everything that fixes a `UNet`'s shapes; the default is the shipped 8x8 digit network of 114,817 parameters.
+
+    Args:
+        channels: image channels, C.
+        size: image height and width in pixels; divisible by 2 for every level after the first.
+        width: feature channels at full resolution, a multiple of 4.
+        multipliers: feature channels of each level as a multiple of `width`; each further level halves the resolution.
+        blocks: residual blocks at each level on the way down (one more on the way up).
+        heads: attention heads at the lowest resolution; must divide its feature channels.
+        classes: number of classes; 0 for an unconditional network. One more embedding, the null class with index
+            `classes`, stands for "no label".
+        embedding: width of the embedding of noise label and class, a multiple of 4.
+
+    Raises:
+        TypeError: a field has the wrong type.
+        ValueError: a field is out of range, or the fields do not fit each other.
+    """
+
+    channels: int = 1
+    size: int = 8
+    width: int = 16
+    multipliers: tuple[int, ...] = (1, 2)
+    blocks: int = 1
+    heads: int = 2
+    classes: int = 10
+    embedding: int = 64
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "multipliers", tuple(self.multipliers))
+        smallest = {"channels": 1, "size": 1, "width": 4, "blocks": 1, "heads": 1, "classes": 0, "embedding": 4}
+        for name, least in smallest.items():
+            value = getattr(self, name)
+            if type(value) is not int:
+                raise TypeError(f"UNetConfig.{name} must be an int, got {value!r}")
+            if value < least:
+                raise ValueError(f"UNetConfig.{name} must be at least {least}, got {value}")
+        if not self.multipliers or any(type(m) is not int or m < 1 for m in self.multipliers):
+            raise ValueError(f"UNetConfig.multipliers must be one or more positive ints, got {self.multipliers!r}")
+        for name in ("width", "embedding"):
+            if getattr(self, name) % 4:
+                raise ValueError(f"UNetConfig.{name} must be a multiple of 4, got {getattr(self, name)}")
+        halvings = len(self.multipliers) - 1
+        if self.size % 2**halvings:
+            raise ValueError(
+                f"UNetConfig.size must be divisible by {2**halvings} for {halvings + 1} levels, got {self.size}"
+            )
+        lowest = self.width * self.multipliers[-1]
+        if lowest % self.heads:
+            raise ValueError(f"UNetConfig.heads must divide the {lowest} lowest-level channels, got {self.heads}")
+
+    def to_json(self) -> str:
+        """The configuration as JSON text; `from_json` reads it back to an equal configuration."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> UNetConfig:
+        """Read what `to_json` wrote; a ValueError names text that is not JSON, not an object, or has unknown fields."""
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"UNetConfig: text is not JSON ({error})") from error
+        return cls.from_dict(fields)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> UNetConfig:
+        """A configuration from a mapping of field names; ValueError with the nearest names for an unknown one."""
+        if not isinstance(fields, Mapping):
+            raise ValueError(f"UNetConfig: expected an object of fields, got {type(fields).__name__}")
+        for name in fields:
+            choose(name, cls.__dataclass_fields__, "UNetConfig field")
+        return cls(**fields)
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with at least four channels a group, so that no group is a single noisy channel."""
+    return nn.GroupNorm(math.gcd(channels // 4, 8), channels)
+
+
+class _NoiseEmbedding(nn.Module):
+    """Sines and cosines of the noise label at fixed frequencies, (B,) -> (B, width).
+
+    EDM's label log(sigma)/4 stays within about [-1.6, 1.1], so frequencies from 1/2 to 16 radians per unit resolve it
+    without making the network needlessly wiggly in the noise level (which would cost high-order solvers accuracy).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.frequencies = width // 2
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        exponent = torch.linspace(
+            math.log(0.5), math.log(16.0), self.frequencies, device=c_noise.device, dtype=c_noise.dtype
+        )
+        angles = rearrange(c_noise, "b -> b 1") * exponent.exp()
+        return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class _Attention(nn.Module):
+    """Residual multi-head self-attention over the pixels, (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = _norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.project = _zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = rearrange(self.qkv(self.norm(x)), "b (n h c) y x -> n b h (y x) c", n=3, h=self.heads)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        return x + self.project(rearrange(mixed, "b h (y x) c -> b (h c) y x", y=x.shape[2]))
+
+
+class _Block(nn.Module):
+    """Residual block, (B, inputs, H, W) -> (B, outputs, H, W).
+
+    The embedding enters as scale and shift after the second normalisation (adaptive group normalisation).
+    """
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, heads: int = 0) -> None:
+        super().__init__()
+        self.norm_in = _norm(inputs)
+        self.conv_in = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.affine = nn.Linear(embedding, 2 * outputs)
+        self.norm_out = _norm(outputs)
+        self.conv_out = _zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.attention = _Attention(outputs, heads) if heads else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = rearrange(self.affine(embedding), "b (n c) -> n b c 1 1", n=2)
+        hidden = self.conv_in(nn.functional.silu(self.norm_in(x)))
+        hidden = self.norm_out(hidden) * (1 + scale) + shift
+        hidden = self.conv_out(nn.functional.silu(hidden))
+        # Both branches have about unit variance; the factor keeps their sum there.
+        return self.attention((self.skip(x) + hidden) * math.sqrt(0.5))
+
+
+def _halve(x: Tensor) -> Tensor:
+    return reduce(x, "b c (h i) (w j) -> b c h w", "mean", i=2, j=2)
+
+
+def _double(x: Tensor) -> Tensor:
+    return repeat(x, "b c h w -> b c (h i) (w j)", i=2, j=2)
+
+
+def _zeroed(conv: nn.Conv2d) -> nn.Conv2d:
+    """Start a residual branch at zero, so that the whole network starts as nearly the identity and trains steadily."""
+    nn.init.zeros_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+class UNet(nn.Module):
+    """Class-conditional U-Net for square images.
+
+    Args:
+        config: its shapes; see `UNetConfig`.
+        seed: seed of the initial weights; the global random state is left as it was. None uses the global state.
+
+    The default configuration has 114,817 parameters and works at 8x8 with 16 and 4x4 with 32 channels.
+    """
+
+    def __init__(self, config: UNetConfig = UNetConfig(), *, seed: int | None = None) -> None:
+        super().__init__()
+        if not isinstance(config, UNetConfig):
+            raise TypeError(f"config must be a UNetConfig, got {type(config).__name__}")
+        self.config = config
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            self._build(config)
+
+    def _build(self, config: UNetConfig) -> None:
+        wide = config.embedding
+        self.noise = _NoiseEmbedding(wide // 2)
+        self.embed_noise = nn.Linear(wide // 2, wide)
+        self.embed_class = nn.Embedding(config.classes + 1, wide) if config.classes else None
+        self.embed_out = nn.Linear(wide, wide)
+        self.stem = nn.Conv2d(config.channels, config.width, 3, padding=1)
+
+        widths = [config.width * multiplier for multiplier in config.multipliers]
+        now, last = config.width, len(widths) - 1
+        self.down = nn.ModuleList()
+        for level, width in enumerate(widths):
+            for _ in range(config.blocks):
+                self.down.append(_Block(now, width, wide, heads=config.heads if level == last else 0))
+                now = width
+        self.middle = _Block(now, now, wide, heads=config.heads)
+        self.up = nn.ModuleList()
+        for level, width in reversed(list(enumerate(widths))):
+            for _ in range(config.blocks):
+                # Every block on the way up also reads what its mirror image on the way down made.
+                self.up.append(_Block(now + width, width, wide, heads=config.heads if level == last else 0))
+                now = width
+        self.norm = _norm(now)
+        self.out = _zeroed(nn.Conv2d(now, config.channels, 3, padding=1))
+
+    @property
+    def null_class(self) -> int | None:
+        """The label that means "no label" (None for an unconditional network)."""
+        return self.config.classes or None
+
+    def forward(self, x: Tensor, c_noise: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The raw network output F(x; c_noise, class).
+
+        Args:
+            x: scaled noisy images (B, channels, size, size) of any floating dtype.
+            c_noise: noise labels (B,), of order one (EDM: log(sigma)/4).
+            class_labels: integer classes (B,) in 0 .. classes, where `classes` is the null class; None means the null
+                class for every image.
+
+        Returns:
+            (B, channels, size, size) in the dtype of `x`; computed in the dtype of the weights.
+
+        Raises:
+            TypeError: `x` is not floating point, or the labels are not integers.
+            ValueError: a shape does not fit, labels came to an unconditional network, or a label is out of range
+                (checked on the CPU only: elsewhere reading the labels would stall the device).
+        """
+        self._check(x, c_noise, class_labels)
+        weights = self.stem.weight.dtype
+        embedding = self.embed_noise(self.noise(c_noise.to(weights)))
+        if self.embed_class is not None:
+            if class_labels is None:
+                class_labels = torch.full_like(c_noise, self.config.classes, dtype=torch.long)
+            embedding = embedding + self.embed_class(class_labels)
+        embedding = nn.functional.silu(self.embed_out(nn.functional.silu(embedding)))
+
+        hidden, skips = self.stem(x.to(weights)), []
+        for index, block in enumerate(self.down):
+            if index and index % self.config.blocks == 0:
+                hidden = _halve(hidden)
+            hidden = block(hidden, embedding)
+            skips.append(hidden)
+        hidden = self.middle(hidden, embedding)
+        for index, block in enumerate(self.up):
+            if index and index % self.config.blocks == 0:
+                hidden = _double(hidden)
+            hidden = block(torch.cat([hidden, skips.pop()], dim=1), embedding)
+        return self.out(nn.functional.silu(self.norm(hidden))).to(x.dtype)
+
+    def _check(self, x: Tensor, c_noise: Tensor, class_labels: Tensor | None) -> None:
+        config = self.config
+        wanted = (config.channels, config.size, config.size)
+        if x.dim() != 4 or tuple(x.shape[1:]) != wanted:
+            raise ValueError(f"x must have the shape (B, {', '.join(map(str, wanted))}), got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise TypeError(f"x must be floating point, got {x.dtype}")
+        batch = x.shape[0]
+        if tuple(c_noise.shape) != (batch,):
+            raise ValueError(f"c_noise must have the shape ({batch},) of x's batch, got {tuple(c_noise.shape)}")
+        if class_labels is None:
+            return
+        if not config.classes:
+            raise ValueError("class_labels were given to an unconditional network (config.classes is 0); pass None")
+        if tuple(class_labels.shape) != (batch,):
+            raise ValueError(
+                f"class_labels must have the shape ({batch},) of x's batch, got {tuple(class_labels.shape)}"
+            )
+        if class_labels.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"class_labels must be int64 or int32, got {class_labels.dtype}")
+        if class_labels.device.type == "cpu" and batch and not torch.compiler.is_compiling():
+            low, high = (int(end) for end in class_labels.aminmax())
+            if low < 0 or high > config.classes:
+                raise ValueError(
+                    f"class_labels must be in 0 .. {config.classes} ({config.classes} is the null class), "
+                    f"got values from {low} to {high}"
+                )
