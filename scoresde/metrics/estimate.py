@@ -119,5 +119,11 @@ def check_blocks(blocks: int) -> int:
 
 
 def block_of(n: int, blocks: int, device: torch.device) -> Tensor:
-    """The block of each of n rows: dealt in turn, so that sorted rows make like blocks and pairs stay together."""
-    return torch.arange(n, device=device) % blocks
+    """The block of each of n rows: dealt in turn, one block further on in each round.
+
+    So sorted rows make like blocks, and so do rows whose classes come in turn (plain dealing would put one class into
+    each block if their number divides the number of blocks); rows of one index share a block, which keeps pairs
+    together.
+    """
+    i = torch.arange(n, device=device)
+    return (i + i // blocks) % blocks
