@@ -1,12 +1,13 @@
 """What solvers declare is what they do; identities between them hold on the canonical matrices."""
 
+import math
 from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
 
 import scoresde as ss
-from scoresde.solvers.exponential import exact_step, phi
+from scoresde.solvers.exponential import exact_step, interpolation_weights, phi
 from tests.problems import FIXED
 
 PROCESSES = {"vp": ss.VP(), "cosine": ss.CosineVP(), "subvp": ss.SubVP(), "edm": ss.EDM(), "flow": ss.RectifiedFlow()}
@@ -138,8 +139,6 @@ def test_phi_against_high_precision(n: int, z: float) -> None:
 
 def test_exact_step_integrates_polynomials() -> None:
     """d(x/scale) = m d(clock) with m = lambda^n, by Gauss–Legendre quadrature."""
-    import math
-
     import numpy as np
 
     sde = ss.VP()
@@ -151,6 +150,28 @@ def test_exact_step_integrates_polynomials() -> None:
         for n, got in enumerate(integrals):
             integrand = kernel * (lam - s.lam) ** n / math.factorial(n)
             assert got == pytest.approx(scale * 0.5 * (t.lam - s.lam) * (weights * integrand).sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+def test_interpolation_weights_are_exact_for_polynomials(k: int) -> None:
+    sde = ss.VP()
+    s, t = sde.point(0.5), sde.point(0.4)
+    nodes = [0.0, -0.31, -0.47, -0.9, -1.3][:k]
+    integrals = exact_step("x0", s, t, k)[1:]
+    weights = interpolation_weights(nodes, integrals)
+    for degree in range(k):  # p = u^degree has one non-zero derivative at 0: degree!
+        got = sum(w * u**degree for w, u in zip(weights, nodes, strict=True))
+        assert got == pytest.approx(integrals[degree] * math.factorial(degree), rel=1e-12)
+
+
+def test_third_order_multistep_is_the_interpolating_polynomial() -> None:
+    """The corrected DPM-Solver++(3M) is the Adams method in data space, whose weights these are."""
+    sde = ss.VP()
+    times = [0.9, 0.6, 0.45, 0.2]
+    *_, row = ss.make_plan("dpmpp-3m", sde, times).rows
+    p, q, s, t = (sde.point(u) for u in times)
+    weights = interpolation_weights([0.0, q.lam - s.lam, p.lam - s.lam], exact_step("x0", s, t, 3)[1:])
+    assert row.x.d == pytest.approx(weights, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ differences for the derivatives :math:`m^{(n)}`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from scoresde.errors import choose
 from scoresde.sde import Point
@@ -59,6 +60,30 @@ def exact_step(kind: str, s: Point, t: Point, order: int = 1) -> tuple[float, ..
     h = t.lam - s.lam
     first = c * sign * math.expm1(sign * h)  # = c h phi_1, and finite where h is not
     return (a, first, *(c * h ** (n + 1) * phi(n + 1, sign * h) for n in range(1, order)))
+
+
+def interpolation_weights(nodes: Sequence[float], integrals: Sequence[float]) -> tuple[float, ...]:
+    r"""Weights of predictions made at several points, exact for the polynomial through them.
+
+    Args:
+        nodes: :math:`\lambda_j - \lambda_s` of the k points, all different.
+        integrals: :math:`I_0 \ldots I_{k-1}` of :func:`exact_step`.
+
+    Returns:
+        k weights w with :math:`\sum_j w_j\,p(\lambda_j) = \sum_n I_n\,p^{(n)}(\lambda_s)` for every polynomial of degree
+        below k, from the coefficients of Lagrange's basis.
+    """
+    weights = []
+    for j, u in enumerate(nodes):
+        basis = [1.0]  # of the basis polynomial of node j: ascending powers
+        for i, v in enumerate(nodes):
+            if i != j:
+                shifted = [0.0, *basis]
+                basis = [(up - v * c) / (u - v) for up, c in zip(shifted, [*basis, 0.0], strict=True)]
+        weights.append(
+            math.fsum(c * math.factorial(n) * i for n, (c, i) in enumerate(zip(basis, integrals, strict=True)))
+        )
+    return tuple(weights)
 
 
 def order_of_step(order: int, last_steps: tuple[int, ...], remaining: int) -> int:
