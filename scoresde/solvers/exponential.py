@@ -70,8 +70,8 @@ def interpolation_weights(nodes: Sequence[float], integrals: Sequence[float]) ->
         integrals: :math:`I_0 \ldots I_{k-1}` of :func:`exact_step`.
 
     Returns:
-        k weights w with :math:`\sum_j w_j\,p(\lambda_j) = \sum_n I_n\,p^{(n)}(\lambda_s)` for every polynomial of degree
-        below k, from the coefficients of Lagrange's basis.
+        k weights w with :math:`\sum_j w_j\,p(\lambda_j) = \sum_n I_n\,p^{(n)}(\lambda_s)` for every polynomial of
+        degree below k, from the coefficients of Lagrange's basis.
     """
     weights = []
     for j, u in enumerate(nodes):
