@@ -62,10 +62,11 @@ class LazyPlan:
         """The noise level of x_T."""
         return self.sde.point(self.grid[0])
 
-    def start(self, x_T: Tensor, seed: int = 0, index: int | Sequence[int] = 0, *, check: str = "each") -> LazyRun:
+    def start(self, x_T: Tensor, seed: int = 0, index: int | Sequence[int] = 0, *, check: str = "end") -> LazyRun:
         """Start a run from the noisy state x_T. The seed is not used: these solvers draw no noise.
 
-        Non-finite predictions stop at once by default, since an adaptive integrator would never end on them.
+        Non-finite predictions stop at once unless ``check`` is "off", since an adaptive integrator would never end on
+        them.
         """
         return LazyRun(self, x_T, check=check)
 
@@ -73,11 +74,11 @@ class LazyPlan:
 class LazyRun:
     """A lazy solver being executed, with the ask/tell of :class:`scoresde.Run`. It cannot be saved."""
 
-    def __init__(self, plan: LazyPlan, x_T: Tensor, *, check: str = "each") -> None:
+    def __init__(self, plan: LazyPlan, x_T: Tensor, *, check: str = "end") -> None:
         x_T = check_state(x_T)
         self.plan = plan
         self._dtype = x_T.dtype
-        self._predictions = Predictions(check)
+        self._predictions = Predictions("each" if check == "end" else check)
         self._nfe = 0
         self._asked: tuple[Tensor, Point, str] | None = None
         self._result: Tensor | None = None

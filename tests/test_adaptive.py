@@ -62,5 +62,7 @@ def test_errors_come_to_the_caller() -> None:
     run = ss.make_plan("rk45", ss.VP(), [1.0, 0.0]).start(torch.zeros(2, 2))
     with pytest.raises(ValueError, match=r"evaluation 0 .* it has 4 non-finite values of 4"):
         run.tell(torch.full((2, 2), torch.nan))
+    with pytest.raises(ValueError, match=r"evaluation 0 .* is not finite"):
+        ss.sample(ss.Denoiser(lambda x, t: x * torch.nan, ss.VP()), (2, 2), solver="rk45")
     with pytest.raises(ValueError, match="outside"):
         ss.make_plan("rk45", ss.VP(), [2.0, 0.0])
