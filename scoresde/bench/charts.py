@@ -1,0 +1,241 @@
+"""Charts as inline SVG, by hand: small, crisp, themed by the page's CSS (light, dark), and without a script or a font
+to load.
+
+Colours are CSS classes (``s0`` to ``s9``) and every series has its own marker as well, so that no reader depends on
+colour. The legend is HTML beside the chart (:func:`marker_icon`), so that it covers no data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from scoresde.bench.analysis import Summary
+
+SERIES = 10  # how many colours the page defines; markers and colours repeat after that, in step with a dashed line
+WIDTH, HEIGHT = 560, 380
+LEFT, RIGHT, TOP, BOTTOM = 74, 16, 14, 52
+
+# Closed outlines of about equal area around the origin; the last two are drawn as strokes.
+_MARKERS = (
+    "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0 -4 0Z",
+    "M-3.7 -3.7H3.7V3.7H-3.7Z",
+    "M0 -5L4.6 3.4H-4.6Z",
+    "M0 -5.2L5.2 0L0 5.2L-5.2 0Z",
+    "M0 5L4.6 -3.4H-4.6Z",
+    "M-1.6 -4.8H1.6V-1.6H4.8V1.6H1.6V4.8H-1.6V1.6H-4.8V-1.6H-1.6Z",
+    "M0 -5.2L1.5 -1.7L5.2 -1.5L2.3 .8L3.3 4.5L0 2.4L-3.3 4.5L-2.3 .8L-5.2 -1.5L-1.5 -1.7Z",
+    "M-4.8 -2.6L-2.6 -4.8L0 -2.2L2.6 -4.8L4.8 -2.6L2.2 0L4.8 2.6L2.6 4.8L0 2.2L-2.6 4.8L-4.8 2.6L-2.2 0Z",
+    "M-5 -2.4H5V2.4H-5Z",
+    "M-2.4 -5H2.4V5H-2.4Z",
+)
+
+
+_TICK_DIGITS = ((1,), (1, 3), (1, 2, 5), range(1, 10))
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One point of a line: where, with what interval, and what a pointer over it says."""
+
+    x: float
+    summary: Summary
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series: its name, its number (colour and marker), whether it is drawn dashed, and its dots by rising x."""
+
+    label: str
+    number: int
+    dashed: bool
+    dots: tuple[Dot, ...]
+
+
+class _Axis:
+    """A logarithmic axis from a range of values to pixels."""
+
+    def __init__(self, low: float, high: float, start: float, stop: float, pad: float = 0.06) -> None:
+        low, high = math.log10(low), math.log10(high)
+        if high - low < 0.1:  # at least a quarter of a decade, so that ticks exist
+            low, high = low - 0.12, high + 0.12
+        margin = pad * (high - low)
+        self.low, self.high, self.start, self.stop = low - margin, high + margin, start, stop
+
+    def __call__(self, value: float) -> float:
+        if value <= 0:
+            return self.start
+        part = (math.log10(value) - self.low) / (self.high - self.low)
+        return self.start + min(max(part, 0.0), 1.0) * (self.stop - self.start)
+
+    def ticks(self) -> list[float]:
+        """Powers of ten where there are three, else more digits between them; three to eight or so."""
+        inside: list[float] = []
+        for digits in _TICK_DIGITS:
+            values = [
+                digit * 10.0**decade for decade in range(math.floor(self.low), math.ceil(self.high)) for digit in digits
+            ]
+            inside = [value for value in values if self.low <= math.log10(value) <= self.high]
+            if len(inside) >= 3:
+                break
+        if len(inside) < 3:  # so short that the axis is nearly linear
+            first, last = 10.0**self.low, 10.0**self.high
+            step = 10.0 ** math.floor(math.log10((last - first) / 3))
+            step *= next(factor for factor in (1, 2, 5, 10) if (last - first) / (step * factor) <= 6)
+            inside = [step * count for count in range(math.ceil(first / step), math.floor(last / step) + 1)]
+        return inside[:: math.ceil(len(inside) / 8)]
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number for people: three significant digits, plain from 0.001 to 99999, else powers of ten."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    if 1e-3 <= abs(value) < 1e5:
+        text = f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+    else:
+        text = f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
+    return text.replace("-", "−")
+
+
+def tick_label(value: float) -> str:
+    """A number for an axis: 0.01, 20, or 10⁻⁵."""
+    if 1e-3 <= value < 1e5:
+        return f"{value:.6g}"
+    exponent = math.floor(math.log10(value) + 1e-9)
+    digit = f"{value / 10.0**exponent:.3g}"
+    power = "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return power if digit == "1" else f"{digit}·{power}"
+
+
+def curve_chart(lines: Sequence[Line], x_label: str, y_label: str, floor: Summary | None = None) -> str:
+    """Value against budget on logarithmic axes, with a band for each interval; the SVG element as text.
+
+    Values at or below the axis's lower end (unbiased estimates of a distance that is nearly zero may be negative) are
+    drawn hollow, on the axis. ``floor`` is drawn as a grey band: as near to data as data is.
+    """
+    dots = [dot for line in lines for dot in line.dots]
+    x_values = sorted({dot.x for dot in dots})
+    bottom, top = _value_range(dots, floor)
+    across = _Axis(x_values[0], x_values[-1], LEFT, WIDTH - RIGHT, pad=0.05)
+    up = _Axis(bottom, top, HEIGHT - BOTTOM, TOP)
+    parts = [_frame(across, up, x_values, [f"{value:g}" for value in x_values], x_label, y_label)]
+    if floor is not None:
+        parts.append(_floor_band(floor, up))
+    for line in lines:
+        parts.append(
+            _group(
+                line,
+                [_band(line, across, up), _path(line, across, up), *(_dot(line, d, across, up) for d in line.dots)],
+            )
+        )
+    return _svg(parts, f"{y_label} against {x_label}, one line a solver")
+
+
+def pareto_chart(lines: Sequence[Line], front: Sequence[tuple[float, float]], x_label: str, y_label: str) -> str:
+    """Error against cost on logarithmic axes, with the front of what no other beats in both as a step line."""
+    dots = [dot for line in lines for dot in line.dots]
+    bottom, top = _value_range(dots, None)
+    across = _Axis(min(dot.x for dot in dots), max(dot.x for dot in dots), LEFT, WIDTH - RIGHT)
+    up = _Axis(bottom, top, HEIGHT - BOTTOM, TOP)
+    ticks = across.ticks()
+    parts = [_frame(across, up, ticks, [tick_label(value) for value in ticks], x_label, y_label)]
+    if front:
+        steps = f"M{across(front[0][0]):.1f} {up(front[0][1]):.1f}"
+        steps += "".join(f"H{across(cost):.1f}V{up(error):.1f}" for cost, error in front[1:])
+        parts.append(f'<path class="front" d="{steps}H{WIDTH - RIGHT}"/>')
+    parts.extend(_group(line, [_dot(line, dot, across, up) for dot in line.dots]) for line in lines)
+    return _svg(parts, f"{y_label} against {x_label}, with the Pareto front")
+
+
+def marker_icon(series: int, dashed: bool) -> str:
+    """The marker of a series on a piece of its line, for a legend."""
+    style = ' class="dashed"' if dashed else ""
+    return (
+        f'<svg class="icon s{series % SERIES}" viewBox="-13 -7 26 14" width="26" height="14" aria-hidden="true">'
+        f'<path d="M-13 0H13"{style}/><path class="mark" d="{_MARKERS[series % len(_MARKERS)]}"/></svg>'
+    )
+
+
+def _value_range(dots: Sequence[Dot], floor: Summary | None) -> tuple[float, float]:
+    """The range of a logarithmic axis: all positive values, but not far below half the smallest standard error."""
+    values = [dot.summary.value for dot in dots if dot.summary.value > 0]
+    noise = min((dot.summary.se for dot in dots if dot.summary.se > 0), default=0.0)
+    if floor is not None and floor.high > 0:
+        values.append(floor.high)
+    if not values:
+        return (0.1, 1.0)
+    top = max(values)
+    bottom = max(min(values), noise / 2, top * 1e-12)
+    return min(bottom, top / 1.5), top
+
+
+def _frame(
+    across: _Axis, up: _Axis, x_ticks: Sequence[float], x_texts: Sequence[str], x_label: str, y_label: str
+) -> str:
+    base, parts = HEIGHT - BOTTOM, []
+    for value in up.ticks():
+        y = up(value)
+        parts.append(f'<path class="rule" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick_label(value)}</text>')
+    room = -math.inf
+    for value, text in zip(x_ticks, x_texts, strict=True):
+        x = across(value)
+        parts.append(f'<path class="rule" d="M{x:.1f} {TOP}V{base}"/>')
+        half = 4.0 * len(text) + 3
+        if x - half > room:  # labels that would touch their neighbour are left out; the rule stays
+            parts.append(f'<text class="tick" x="{x:.1f}" y="{base + 18}" text-anchor="middle">{text}</text>')
+            room = x + half
+    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{base}H{WIDTH - RIGHT}"/>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text class="label" x="{middle:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
+    centre = (TOP + base) / 2
+    turned = f"translate(16 {centre:.1f}) rotate(-90)"
+    parts.append(f'<text class="label" transform="{turned}" text-anchor="middle">{escape(y_label)}</text>')
+    return "".join(parts)
+
+
+def _floor_band(floor: Summary, up: _Axis) -> str:
+    high, low = up(floor.high), up(floor.low)
+    width, height = WIDTH - RIGHT - LEFT, max(low - high, 1.5)
+    return (
+        f'<rect class="floor" x="{LEFT}" y="{high:.1f}" width="{width}" height="{height:.1f}">'
+        f"<title>real against real: {number(floor.low)} to {number(floor.high)}</title></rect>"
+    )
+
+
+def _group(line: Line, parts: Sequence[str]) -> str:
+    return f'<g class="s{line.number % SERIES}" data-series="{line.number}">{"".join(parts)}</g>'
+
+
+def _band(line: Line, across: _Axis, up: _Axis) -> str:
+    if len(line.dots) < 2:
+        return ""
+    there = [f"{across(dot.x):.1f} {up(dot.summary.high):.1f}" for dot in line.dots]
+    back = [f"{across(dot.x):.1f} {up(dot.summary.low):.1f}" for dot in reversed(line.dots)]
+    return f'<path class="band" d="M{"L".join(there + back)}Z"/>'
+
+
+def _path(line: Line, across: _Axis, up: _Axis) -> str:
+    points = "L".join(f"{across(dot.x):.1f} {up(dot.summary.value):.1f}" for dot in line.dots)
+    return f'<path class="{"line dashed" if line.dashed else "line"}" d="M{points}"/>'
+
+
+def _dot(line: Line, dot: Dot, across: _Axis, up: _Axis) -> str:
+    x, y = across(dot.x), up(dot.summary.value)
+    hollow = " hollow" if y >= HEIGHT - BOTTOM - 0.05 else ""
+    shape = _MARKERS[line.number % len(_MARKERS)]
+    return (
+        f'<path class="mark{hollow}" transform="translate({x:.1f} {y:.1f})" d="{shape}">'
+        f"<title>{escape(dot.text)}</title></path>"
+    )
+
+
+def _svg(parts: Sequence[str], description: str) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description, quote=True)}">'
+        + "".join(parts)
+        + "</svg>"
+    )

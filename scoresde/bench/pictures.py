@@ -1,0 +1,80 @@
+"""Samples as small PNG pictures: contact sheets of images, and scatter plots of points in the plane."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def to_bytes(images: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Images with values in [-1, 1], (N, H, W) or (N, C, H, W) with one or three channels, as bytes (N, H, W) or (N, H,
+    W, 3).
+
+    Values outside are clipped. Raises ValueError for other shapes.
+    """
+    import numpy as np
+
+    if images.ndim == 4 and images.shape[1] == 1:
+        images = images[:, 0]
+    elif images.ndim == 4 and images.shape[1] == 3:
+        images = np.moveaxis(images, 1, -1)
+    elif images.ndim != 3:
+        raise ValueError(f"images must be (N, H, W), (N, 1, H, W) or (N, 3, H, W), got {images.shape}")
+    return np.round(np.clip(np.nan_to_num(images, nan=-1.0) * 0.5 + 0.5, 0, 1) * 255).astype(np.uint8)
+
+
+def contact_sheet(images: NDArray[np.uint8], columns: int, scale: int = 1, gap: int = 1) -> bytes:
+    """A PNG of byte images (N, H, W[, 3]) in rows of ``columns``, each pixel ``scale`` wide, on a transparent
+    ground.
+    """
+    import numpy as np
+
+    if columns < 1 or scale < 1 or len(images) < 1:
+        raise ValueError(
+            f"columns, scale and the number of images must be at least 1, got {columns}, {scale}, {len(images)}"
+        )
+    count, height, width = images.shape[:3]
+    rows = -(-count // columns)
+    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), dtype=np.uint8)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        y, x = row * (height + gap), column * (width + gap)
+        sheet[y : y + height, x : x + width, :3] = image if image.ndim == 3 else image[..., None]
+        sheet[y : y + height, x : x + width, 3] = 255
+    return _png(np.repeat(np.repeat(sheet, scale, axis=0), scale, axis=1))
+
+
+def scatter(points: NDArray[np.floating], low: float, high: float, size: int = 96) -> bytes:
+    """A PNG (``size`` pixels square) of points (N, 2) in the square [low, high]^2: blue, more opaque where there are
+    more.
+    """
+    import numpy as np
+
+    inside = points[np.all(np.isfinite(points) & (points >= low) & (points < high), axis=1)]
+    counts = np.zeros((size + 1, size + 1))
+    cells = ((inside - low) / (high - low) * size).astype(int)
+    for dx in (0, 1):  # dots of two by two pixels
+        for dy in (0, 1):
+            np.add.at(counts, (size - cells[:, 1] - 1 + dy, cells[:, 0] + dx), 1)
+    picture = np.zeros((size, size, 4), dtype=np.uint8)
+    picture[..., :3] = (47, 128, 200)
+    picture[..., 3] = np.round(255 * (1 - 0.55 ** counts[:size, :size]))
+    return _png(picture)
+
+
+def data_uri(png: bytes) -> str:
+    """The picture inside a URL, so that a page needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,366 @@
+"""What a benchmark runs: suites, blocks and cells as frozen data, and their plain-dictionary form.
+
+A :class:`Suite` is a tuple of :class:`Block`; a block is the product of its axes (SDE x grid x seed x NFE x solver) on
+one target, and one element of the product is a :class:`Cell`. A cell is the whole recipe of one number: its canonical
+JSON is hashed, and the hash names the file that holds its result. Everything here is plain data, without torch.
+
+The conversion between these classes and plain dictionaries (JSON, TOML) is in this file and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from scoresde.errors import choose
+
+SCHEMA = 1  # part of every hash: raise it when the meaning of a cell's numbers changes, and old files are left alone
+
+Option = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A name from one of the library's catalogues with its options, e.g. ``Choice("ddim", (("eta", 1.0),))``.
+
+    Options are kept sorted, so that two choices written in a different order are equal and hash alike.
+    """
+
+    name: str
+    options: tuple[tuple[str, Option], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise TypeError(f"name must be a non-empty string, got {self.name!r}")
+        object.__setattr__(self, "options", tuple(sorted(self.options)))
+
+    @property
+    def keywords(self) -> dict[str, Option]:
+        """The options as keyword arguments."""
+        return dict(self.options)
+
+    @property
+    def label(self) -> str:
+        """What people read: ``ddim`` or ``ddim(eta=1)``."""
+        inside = ", ".join(
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.options
+        )
+        return f"{self.name}({inside})" if inside else self.name
+
+
+def choice(name: str, **options: Option) -> Choice:
+    """Shorthand: ``choice("ddim", eta=1.0)``. Every keyword is kept and later checked by the thing that is named."""
+    return Choice(name, tuple(options.items()))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the benchmark: everything that decides it, and nothing else (threads decide only the time).
+
+    ``nfe`` is the budget in network calls, ``samples`` the number of samples (indices 0 to samples - 1 of ``seed``),
+    ``end`` the grid's last time ("zero", "eps" or a time), ``dtype`` a torch dtype's name and ``device`` a torch
+    device's name.
+    """
+
+    target: Choice
+    sde: Choice
+    solver: Choice
+    grid: Choice
+    nfe: int
+    seed: int
+    samples: int
+    end: str | float = "zero"
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name, least in (("nfe", 1), ("seed", 0), ("samples", 1)):
+            _check_count(name, getattr(self, name), least)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The recipe as plain data; what is hashed and what the result file repeats."""
+        return {"schema": SCHEMA, **_plain(self)}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of the canonical JSON of :attr:`config`."""
+        return config_hash(self.config)
+
+    @property
+    def stem(self) -> str:
+        """The name of the cell's files without the suffix: readable first, then unique."""
+        return _stem(self.target.name, self.solver.label, f"nfe{self.nfe}", f"seed{self.seed}", self.hash)
+
+    @property
+    def pooled_stem(self) -> str:
+        """Likewise for all the cells that differ from this one in nothing but the seed."""
+        shared = config_hash({key: value for key, value in self.config.items() if key != "seed"})
+        return _stem(self.target.name, self.solver.label, f"nfe{self.nfe}", shared)
+
+    @property
+    def label(self) -> str:
+        """One line for people."""
+        names = (part.label for part in (self.target, self.sde, self.solver, self.grid))
+        return " · ".join([*names, f"NFE {self.nfe}", f"seed {self.seed}"])
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Cell:
+        """The cell that :attr:`config` describes; ValueError on unknown or missing keys."""
+        return _build(cls, {key: value for key, value in config.items() if key != "schema"}, "cell")
+
+
+@dataclass(frozen=True)
+class Block:
+    """The product of its axes on one target. Every axis is a non-empty tuple; order is the order of the tables."""
+
+    target: Choice
+    sdes: tuple[Choice, ...]
+    grids: tuple[Choice, ...]
+    solvers: tuple[Choice, ...]
+    nfes: tuple[int, ...]
+    seeds: tuple[int, ...]
+    samples: int
+    end: str | float = "zero"
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for axis in ("sdes", "grids", "solvers", "nfes", "seeds"):
+            values = getattr(self, axis)
+            if not isinstance(values, tuple) or not values:
+                raise ValueError(f"{axis} must be a non-empty tuple, got {values!r}")
+            if len(set(values)) != len(values):
+                raise ValueError(f"{axis} holds something twice: {values!r}")
+        for nfe in self.nfes:
+            _check_count("nfes", nfe, 1)
+        for seed in self.seeds:
+            _check_count("seeds", seed, 0)
+        _check_count("samples", self.samples, 2)
+
+    def cells(self) -> Iterator[Cell]:
+        """Every cell, seeds outermost."""
+        for seed, sde, grid, solver, nfe in itertools.product(
+            self.seeds, self.sdes, self.grids, self.solvers, self.nfes
+        ):
+            yield Cell(self.target, sde, solver, grid, nfe, seed, self.samples, self.end, self.dtype, self.device)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named benchmark."""
+
+    name: str
+    description: str
+    blocks: tuple[Block, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.blocks, tuple) or not self.blocks:
+            raise ValueError(f"blocks must be a non-empty tuple of Block, got {self.blocks!r}")
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell once, in running order: the first seed of every block, then the next.
+
+        So a run that is stopped early has whole tables, and the time that is left can be told after the first seed.
+        """
+        seeds = dict.fromkeys(seed for block in self.blocks for seed in block.seeds)
+        every = [cell for block in self.blocks for cell in block.cells()]
+        return tuple(dict.fromkeys(cell for seed in seeds for cell in every if cell.seed == seed))
+
+    def with_seeds(self, count: int) -> Suite:
+        """The same suite with seeds 0 to ``count`` - 1."""
+        _check_count("seeds", count, 1)
+        return replace(self, blocks=tuple(replace(block, seeds=tuple(range(count))) for block in self.blocks))
+
+    def with_samples(self, samples: int) -> Suite:
+        """The same suite with ``samples`` samples in every cell."""
+        return replace(self, blocks=tuple(replace(block, samples=samples) for block in self.blocks))
+
+    def on(self, device: str) -> Suite:
+        """The same suite on another torch device."""
+        return replace(self, blocks=tuple(replace(block, device=device) for block in self.blocks))
+
+
+def quick() -> Suite:
+    """The default: under a minute on one thread. Real digits first, then two targets whose answer is known exactly."""
+    multistep = (choice("dpmpp-2m"), choice("dpmpp-3m"))
+    deterministic = (choice("ddim"), choice("heun"), choice("dpm-solver-fast"), *multistep)
+    digits = Block(
+        target=choice("digits"),
+        sdes=(choice("edm"),),
+        grids=(choice("karras"),),
+        solvers=(*deterministic, choice("ddim", eta=1.0)),
+        nfes=(5, 8, 10, 15, 20),
+        seeds=(0, 1, 2),
+        samples=120,
+    )
+    mixture = Block(
+        target=choice("mixture"),
+        sdes=(choice("vp"),),
+        grids=(choice("log-snr"),),
+        solvers=(*deterministic, choice("ddim", eta=1.0), choice("euler-maruyama")),
+        nfes=(5, 8, 10, 15, 20, 30),
+        seeds=(0, 1, 2),
+        samples=400,
+        dtype="float64",
+    )
+    gaussian = replace(
+        mixture,
+        target=choice("digits-gaussian"),
+        sdes=(choice("flow"),),
+        grids=(choice("uniform"),),
+    )
+    return Suite(
+        "quick",
+        "Real digits network, a five-Gaussian mixture and the digits' own Gaussian",
+        (digits, mixture, gaussian),
+    )
+
+
+def smoke() -> Suite:
+    """Two seconds, no network: a first look, and what the tests of the machinery run."""
+    block = Block(
+        target=choice("mixture"),
+        sdes=(choice("vp"),),
+        grids=(choice("log-snr"),),
+        solvers=(choice("ddim"), choice("dpmpp-2m"), choice("ddim", eta=1.0)),
+        nfes=(5, 10),
+        seeds=(0, 1),
+        samples=200,
+        dtype="float64",
+    )
+    return Suite("smoke", "Three solvers on a five-Gaussian mixture", (block,))
+
+
+SUITES = {"quick": quick, "smoke": smoke}
+
+
+def load_suite(name: str) -> Suite:
+    """The suite of that name, or of that TOML file (anything that ends in ``.toml``).
+
+    Raises ValueError for an unknown name (listing the nearest), a missing file, or a file that does not describe a
+    suite.
+    """
+    if not name.endswith(".toml"):
+        return choose(name, SUITES, "suite")()
+    import tomllib
+
+    try:
+        return suite_from_dict(tomllib.loads(Path(name).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"suite file {name!r} cannot be read: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"suite file {name!r} is not TOML: {error}") from error
+
+
+# ---- plain data <-> classes ------------------------------------------------------------------------------------------
+
+
+def suite_to_dict(suite: Suite) -> dict[str, Any]:
+    """The suite as plain data (str, numbers, lists, dicts) that JSON and TOML both hold."""
+    return _plain(suite)
+
+
+def suite_from_dict(data: Mapping[str, Any]) -> Suite:
+    """The inverse of :func:`suite_to_dict`. A choice without options may be written as its bare name, an axis of one as
+    one value.
+
+    Raises ValueError naming the key that is unknown, missing or of the wrong kind.
+    """
+    return _build(Suite, data, "suite")
+
+
+def canonical_json(data: Any) -> str:
+    """One text for one meaning: sorted keys, no spaces, no NaN."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def config_hash(data: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON, with whole floats as integers (``eta=1`` and ``eta=1.0`` are one recipe)."""
+    return hashlib.sha256(canonical_json(_whole(data)).encode()).hexdigest()
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Choice):
+        return {"name": value.name, "options": value.keywords}
+    if isinstance(value, (Suite, Block, Cell)):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _build(cls: type, data: Mapping[str, Any], where: str) -> Any:
+    """``cls`` (Suite, Block or Cell) from plain data, each field through its reader."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where} must be a table of {cls.__name__} fields, got {data!r}")
+    known = {field.name: field for field in fields(cls)}
+    for key in data:
+        choose(key, known, f"key of {where}")
+    values = {key: _READERS.get(key, _as_is)(value, f"{where}.{key}") for key, value in data.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _as_is(value: Any, where: str) -> Any:
+    if not isinstance(value, (str, int, float)):
+        raise ValueError(f"{where} must be a number or a name, got {value!r}")
+    return value
+
+
+def _read_choice(value: Any, where: str) -> Choice:
+    if isinstance(value, str):
+        return Choice(value)
+    if (
+        not isinstance(value, Mapping)
+        or not isinstance(value.get("name"), str)
+        or not set(value) <= {"name", "options"}
+    ):
+        raise ValueError(f"{where} must be a name or {{name, options}}, got {value!r}")
+    return Choice(value["name"], tuple(value.get("options", {}).items()))
+
+
+def _many(read: Any) -> Any:
+    def read_many(value: Any, where: str) -> tuple[Any, ...]:
+        items: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(read(item, f"{where}[{number}]") for number, item in enumerate(items))
+
+    return read_many
+
+
+_READERS: dict[str, Any] = {
+    "target": _read_choice,
+    "sde": _read_choice,
+    "solver": _read_choice,
+    "grid": _read_choice,
+    "sdes": _many(_read_choice),
+    "grids": _many(_read_choice),
+    "solvers": _many(_read_choice),
+    "nfes": _many(_as_is),
+    "seeds": _many(_as_is),
+    "blocks": _many(lambda value, where: _build(Block, value, where)),
+}
+
+
+def _stem(*words: str) -> str:
+    *readable, digest = words
+    return "--".join([*(re.sub(r"[^a-z0-9.=+]+", "-", word.lower()).strip("-") for word in readable), digest[:16]])
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")

@@ -1,0 +1,335 @@
+"""The ``scoresde`` command. What is slow to import is imported by the command that needs it, so that ``--help`` is
+quick.
+
+A mistake of the user's is one line on the error stream and exit code 2; anything else is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+try:
+    import typer
+except ImportError:  # the base installation is the library alone
+    raise SystemExit("the scoresde command needs a few more packages: pip install 'scoresde[bench]'") from None
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from scoresde.bench.suite import Suite
+
+app = typer.Typer(
+    name="scoresde",
+    help="Score-based diffusion samplers: benchmark them, draw with them, read about them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Run the command line; the entry point of the ``scoresde`` script."""
+    app()
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """A ValueError, TypeError or missing file or package inside is the user's to fix: one line, exit code 2."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong in one line on the error stream, and leave with exit code 2."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def console(stderr: bool = False) -> Console:
+    """A rich console that writes whole lines when the output is a file or a pipe."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def set_threads(threads: int | None) -> int:
+    """Use ``threads`` threads (default: OMP_NUM_THREADS if set, else one: small networks on contended cores spin); the
+    number.
+    """
+    import os
+
+    import torch
+
+    if threads is None:
+        named = os.environ.get("OMP_NUM_THREADS", "")
+        threads = int(named) if named.isdigit() and int(named) > 0 else 1
+    torch.set_num_threads(threads)
+    return threads
+
+
+def repeat_command() -> str:
+    """This very command, as one could type it again."""
+    return shlex.join(["scoresde", *sys.argv[1:]])
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from scoresde import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Score-based diffusion samplers: benchmark them, draw with them, read about them."""
+
+
+@app.command()
+def bench(
+    suite: Annotated[str, typer.Argument(help="quick, smoke, or a TOML file that describes a suite.")] = "quick",
+    out: Annotated[
+        Path | None, typer.Option(help="Results folder; runs into the same folder go on where it stands.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds 0 to this minus one, in place of the suite's.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(min=2, help="Samples in every cell, in place of the suite's.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run only cells whose line contains this; repeat to narrow.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: OMP_NUM_THREADS, else 1]")] = None,
+    device: Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")] = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Compute finished cells again.")] = False,
+    retry: Annotated[bool, typer.Option("--retry-failed", help="Compute failed cells again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--list", "--dry-run", help="Print the cells and leave.")] = False,
+    report_page: Annotated[bool, typer.Option("--report/--no-report", help="Write the HTML report at the end.")] = True,
+) -> None:
+    """Run a benchmark and write its HTML report.
+
+    Each finished cell is a file, so a run that is stopped at any moment goes on when it is started again.
+    """
+    from dataclasses import replace
+
+    with user_errors():
+        chosen = _chosen_suite(suite, seeds, samples, device)
+        cells = [cell for cell in chosen.cells() if all(word in cell.label for word in only or [])]
+        if not cells:
+            raise ValueError(f"--only {' '.join(only or [])!r} matches none of the suite's cells; --list prints them")
+    if dry_run:
+        for cell in cells:
+            print(cell.label)
+        print(f"{len(cells)} cells")
+        return
+    used = set_threads(threads)
+
+    from scoresde.bench.runner import Runner
+    from scoresde.bench.store import Store
+    from scoresde.bench.table import show_progress, show_tables
+
+    folder = out if out is not None else Path("results") / Path(suite).stem
+    runner = Runner(
+        Store(folder), chosen, cells=tuple(cells), command=repeat_command(), threads=used, force=force, retry=retry
+    )
+    screen = console()
+    try:
+        with user_errors():
+            runner.check()
+        outcome = show_progress(runner, screen)
+    except KeyboardInterrupt:
+        print(f"stopped; finished cells are in {folder}, and the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(130) from None
+    show_tables(runner, screen)
+    if report_page:
+        from scoresde.bench.report import write_report
+
+        outcome = replace(outcome, report=write_report(folder))
+    screen.print(outcome.text(folder))
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _chosen_suite(name: str, seeds: int | None, samples: int | None, device: str) -> Suite:
+    from scoresde.bench.suite import load_suite
+
+    chosen = load_suite(name)
+    chosen = chosen if seeds is None else chosen.with_seeds(seeds)
+    chosen = chosen if samples is None else chosen.with_samples(samples)
+    return chosen if device == "cpu" else chosen.on(device)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A results folder of `scoresde bench`.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write the page. [default: FOLDER/report.html]")] = None,
+) -> None:
+    """Write the HTML report of a results folder.
+
+    One file that loads nothing else.
+    """
+    from scoresde.bench.report import write_report
+
+    with user_errors():
+        print(write_report(folder, out))
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Option(help="A shipped model: digits.")] = "digits",
+    solver: Annotated[str, typer.Option(help="A name of `scoresde solvers`.")] = "dpmpp-2m",
+    nfe: Annotated[int, typer.Option(min=1, help="Budget in network calls.")] = 10,
+    grid: Annotated[str, typer.Option(help="A time grid.")] = "karras",
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("digits.png"),
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many samples.")] = 50,
+    labels: Annotated[
+        str | None, typer.Option(help="Classes, for example 3 or 0,1,2; repeated as needed. [default: all]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; sample i is a function of (seed, i) only.")] = 0,
+    columns: Annotated[int, typer.Option(min=1, help="Pictures in a row.")] = 10,
+    scale: Annotated[int, typer.Option(min=1, help="Pixels of the file for each pixel of a sample.")] = 8,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: OMP_NUM_THREADS, else 1]")] = None,
+) -> None:
+    """Draw samples of a shipped model into a PNG."""
+    set_threads(threads)
+    import torch
+
+    from scoresde import models, noise
+    from scoresde.bench.evaluate import draw
+    from scoresde.bench.pictures import contact_sheet, to_bytes
+    from scoresde.bench.store import write_atomically
+    from scoresde.errors import choose
+    from scoresde.plan import Plan
+    from scoresde.sample import plan_for
+
+    with user_errors():
+        denoiser = choose(model, {"digits": models.digits}, "model")()
+        classes = read_labels(labels, denoiser.net.null_class)
+        plan = plan_for(solver, denoiser.sde, nfe=nfe, grid=grid)
+        if not isinstance(plan, Plan):
+            raise ValueError(f"solver={solver!r} is adaptive and has no budget; choose one with fixed steps")
+        size = denoiser.net.config.size
+        x_T = noise.normal((n, denoiser.net.config.channels, size, size), seed) * denoiser.sde.prior_std(plan.begin.t)
+        cond = {"class_labels": torch.tensor([classes[i % len(classes)] for i in range(n)])}
+        drawn = draw(denoiser, plan, x_T, seed, cond)
+        write_atomically(out, contact_sheet(to_bytes(drawn.samples.numpy()), columns, scale))
+    print(f"{out}: {n} samples, {drawn.calls} network calls, {drawn.seconds:.2f} s")
+
+
+def read_labels(text: str | None, count: int) -> list[int]:
+    """The classes of a text such as "3" or "0,1,2"; all of them for None.
+
+    Raises ValueError for anything else, or a class that is not one of ``count``.
+    """
+    if text is None:
+        return list(range(count))
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) < count for word in words):
+        raise ValueError(f"labels must be numbers from 0 to {count - 1} with commas between, got {text!r}")
+    return [int(word) for word in words]
+
+
+@app.command()
+def solvers(
+    name: Annotated[
+        str | None, typer.Argument(help="Show this one: its description, and its plan on a small grid.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the plan shown.")] = 4,
+    sde: Annotated[str, typer.Option(help="The process of the plan shown.")] = "vp",
+    grid: Annotated[str, typer.Option(help="The grid of the plan shown.")] = "log-snr",
+) -> None:
+    """List the solvers, or explain one."""
+    with user_errors():
+        if name is None:
+            console().print(_solver_table())
+        else:
+            print(_explain(name, sde, grid, steps))
+
+
+def _solver_table() -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from scoresde.catalogue import TABLE
+    from scoresde.catalogue import solvers as catalogue
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("name", "order", "predicts", "NFE/step", "noise", "what it is"):
+        table.add_column(
+            heading, no_wrap=heading == "name", justify="right" if heading in ("order", "NFE/step") else "left"
+        )
+    for name, solver in catalogue().items():
+        order = getattr(solver, "converges", getattr(solver, "order", ""))
+        noise = "yes" if getattr(solver, "noises", 0) else ""
+        calls = getattr(solver, "evaluations", "adaptive")
+        table.add_row(name, str(order), solver.kind, str(calls), noise, TABLE[name].summary)
+    return table
+
+
+def _explain(name: str, sde: str, grid: str, steps: int) -> str:
+    import inspect
+
+    from scoresde.catalogue import TABLE, get_solver, split_name
+    from scoresde.grids import get_grid
+    from scoresde.sample import make_plan
+    from scoresde.sde import sde_from_config
+
+    found, named_grid = split_name(name)
+    solver, process = get_solver(found), sde_from_config({"name": sde})
+    grid = grid if named_grid is None else named_grid
+    aliases = ", ".join(TABLE[found].aliases)
+    lines = [f"{found}: {TABLE[found].summary}" + (f" (also: {aliases})" if aliases else ""), ""]
+    lines += [
+        inspect.getdoc(type(solver)) or "",
+        "",
+        f"{solver!r}",
+        "",
+        f"Its plan for {sde}, {grid} grid, {steps} steps:",
+        "",
+    ]
+    return "\n".join([*lines, str(make_plan(solver, process, get_grid(grid, process, steps)))])
+
+
+train_app = typer.Typer(help="Train a model that ships with the package.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(train_app, name="train")
+
+
+@train_app.callback()
+def _train_root() -> None:
+    """Train a model that ships with the package."""
+
+
+@train_app.command("digits")
+def train_digits(
+    out: Annotated[Path, typer.Option(help="Folder for weights and statistics.")] = Path("runs/digits"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps, in place of the recipe's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: OMP_NUM_THREADS, else 1]")] = None,
+) -> None:
+    """Train the digits network on scikit-learn's handwritten digits (minutes on a CPU)."""
+    set_threads(threads)
+    from scoresde import training
+
+    with user_errors():
+        written = (
+            training.train_digits(out=out, seed=seed)
+            if steps is None
+            else training.train_digits(out=out, seed=seed, steps=steps)
+        )
+    print(written)
+
+
+if __name__ == "__main__":
+    main()
