@@ -17,7 +17,7 @@ import torch
 from scoresde.bench import table
 from scoresde.bench.analysis import over_seeds, pareto_front
 from scoresde.bench.environment import environment, git_commit
-from scoresde.bench.evaluate import CountingDenoiser, _shuffled, draw, initial_state, make_plan, make_sde
+from scoresde.bench.evaluate import CountingDenoiser, draw, initial_state, make_plan, make_sde
 from scoresde.bench.problems import make_problem
 from scoresde.bench.store import Store, write_atomically
 from scoresde.bench.suite import (
@@ -249,12 +249,18 @@ def test_all_solvers_start_at_the_same_noise_whatever_the_number_of_samples():
     assert not torch.isclose(states[0], other).any()
 
 
-def test_no_block_of_the_jackknife_is_one_class():
-    """Classes come in turn and the jackknife deals rows to 20 blocks in turn: in step, a block would be one class."""
-    for count in (120, 360, 400):
-        classes = (torch.arange(count) % 10)[_shuffled(count)]
-        assert sorted(_shuffled(count).tolist()) == list(range(count))
-        assert min(len(set(classes[block::20].tolist())) for block in range(20)) >= 2
+def test_real_digits_with_classes_in_turn_are_at_no_distance_from_real_digits():
+    """Samples come with classes in turn: the jackknife must not take that order for a lack of bias, or of digits."""
+    from scoresde.bench.evaluate import measure_pooled
+    from scoresde.data import digits
+
+    problem, train = make_problem(choice("digits")), digits("train")
+    by_class = [torch.nonzero(train.labels == k).flatten()[:60] for k in range(10)]
+    in_turn = train.images[torch.stack(by_class, dim=1).flatten()]
+    (estimate,) = measure_pooled(problem, problem.features(in_turn)).values()
+    assert estimate["n"] == 600
+    assert estimate["low"] < 0 < estimate["high"]
+    assert estimate["se"] < 0.2
 
 
 def test_grid_options_reach_the_grid():

@@ -201,8 +201,7 @@ def measure(problem: Problem, drawn: Drawn, reference: Reference, plan: Plan, pr
 
     Raises ValueError if one is not finite.
     """
-    order = _shuffled(len(drawn.samples))
-    samples, converged = drawn.samples.double()[order], reference.samples.double()[order]
+    samples, converged = drawn.samples.double(), reference.samples.double()
     features = problem.features(samples)
     found: dict[str, Plain] = {}
     for name in problem.metrics:
@@ -221,15 +220,7 @@ def measure(problem: Problem, drawn: Drawn, reference: Reference, plan: Plan, pr
 
 def measure_pooled(problem: Problem, features: Tensor) -> dict[str, Plain]:
     """The metrics that need the samples of all seeds, from their features (N, d)."""
-    features = features[_shuffled(len(features))]
     return {name: _plain(name, OF_FEATURES[name](problem, features, problem.data_features)) for name in problem.pooled}
-
-
-def _shuffled(count: int) -> Tensor:
-    """A fixed random order. The jackknife deals rows to its blocks in turn, and classes come in turn too: a block must
-    not be one class.
-    """
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
 def _plain(name: str, estimate: metrics.Estimate) -> Plain:

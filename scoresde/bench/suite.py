@@ -198,7 +198,7 @@ def quick() -> Suite:
         solvers=(*deterministic, choice("ddim", eta=1.0)),
         nfes=(5, 8, 10, 15, 20),
         seeds=(0, 1, 2),
-        samples=120,
+        samples=200,
     )
     mixture = Block(
         target=choice("mixture"),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -119,8 +117,15 @@ def frechet(x: Tensor, y: Tensor | FrechetStats, *, blocks: int = BLOCKS) -> Est
 
 
 def _leave_one_out(flat: Tensor, blocks: int) -> tuple[FrechetStats, list[FrechetStats]]:
-    """Statistics of all rows, and of all but each block."""
-    which = block_of(len(flat), blocks, flat.device)
-    parts: Sequence[FrechetStats] = [_stats(flat[which == i]) for i in range(blocks)]
-    others = [reduce(FrechetStats.merge, [*parts[:i], *parts[i + 1 :]]) for i in range(blocks)]
-    return reduce(FrechetStats.merge, parts), others
+    """Statistics of all rows, and of all but each block: by subtraction, of rows centred first so that it is exact."""
+    which, centre = block_of(len(flat), blocks, flat.device), flat.mean(0)
+    parts = [(flat - centre)[which == i] for i in range(blocks)]
+    sums, grams = torch.stack([p.sum(0) for p in parts]), torch.stack([p.T @ p for p in parts])
+
+    def stats(total: Tensor, gram: Tensor, n: int) -> FrechetStats:
+        mean = total / n
+        return FrechetStats(centre + mean, gram - n * torch.outer(mean, mean), n)
+
+    total, gram, n = sums.sum(0), grams.sum(0), len(flat)
+    left = [stats(total - sums[i], gram - grams[i], n - len(parts[i])) for i in range(blocks)]
+    return stats(total, gram, n), left

@@ -48,6 +48,9 @@ def floor_band(
 ) -> Estimate:
     """The values that `metric` takes between two disjoint sets of real data: inside this band nothing can be told.
 
+    Of two neighbouring rows one goes to each set and rows keep their order, so that data sorted by class give both sets
+    the same share of each class, as class-conditional samples have.
+
     Args:
         real: (n, ...) real samples or features.
         metric: called with two sets of rows, returns an Estimate; its values are used.
@@ -72,8 +75,10 @@ def floor_band(
         raise ValueError(f"splits must be at least 2, got {splits}")
     random, values = torch.Generator().manual_seed(seed), []
     for _ in range(splits):
-        order = torch.randperm(len(real), generator=random).to(real.device)
-        values.append(metric(real[order[:size]], real[order[size : 2 * size]]).value)
+        pairs = torch.randperm(len(real) // 2, generator=random)[:size].sort().values
+        coin = torch.randint(2, (size,), generator=random)
+        one, other = (2 * pairs + side for side in (coin, 1 - coin))
+        values.append(metric(real[one.to(real.device)], real[other.to(real.device)]).value)
     value, se = fmean(values), stdev(values)
     reach = NormalDist().inv_cdf(0.5 + LEVEL / 2) * se
     return Estimate(value, value - reach, value + reach, se, size)
