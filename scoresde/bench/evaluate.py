@@ -176,7 +176,7 @@ def make_reference(cell: Cell, problem: Problem, plan: Plan, sde: SDE, key: str)
     error = problem.converged_error(sde, x_T, *ends, samples)
     samples = samples.cpu()
     nothing = np.zeros(0)
-    picture, data = problem.picture(samples), problem.picture(problem.data)
+    picture, data = problem.picture(samples), problem.picture(problem.shown_data)
     return Reference(key, samples, error, nothing if picture is None else picture, nothing if data is None else data)
 
 

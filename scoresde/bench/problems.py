@@ -88,6 +88,11 @@ class Problem(ABC):
         """Keyword arguments of the network for the samples of index 0 to ``count`` - 1."""
         return {}
 
+    @property
+    def shown_data(self) -> Tensor:
+        """What the report draws of :attr:`data`: its first rows."""
+        return self.data
+
     def features(self, samples: Tensor) -> Tensor:
         """(N, d): where Fréchet and kernel distances are measured."""
         return samples.reshape(len(samples), -1)
@@ -251,6 +256,11 @@ class DigitsProblem(Problem):
     def other_data(self) -> Tensor:
         """The training half, likewise."""
         return _sorted_by_class("train")
+
+    @property
+    def shown_data(self) -> Tensor:
+        """A digit of each class."""
+        return self.data[:: len(self.data) // self.classes]
 
     @cached_property
     def _features(self) -> Any:
