@@ -83,7 +83,10 @@ def normal(
 
     size = math.prod(shape[1:])
     lanes = torch.arange((size + 3) // 4, dtype=torch.int64, device=device)
-    sample = torch.tensor(list(indices), dtype=torch.int64).to(device)[:, None]
+    if isinstance(indices, range):  # made on the device: a copy from the host would wait for it
+        sample = torch.arange(indices.start, indices.stop, dtype=torch.int64, device=device)[:, None]
+    else:
+        sample = torch.tensor(indices, dtype=torch.int64).to(device)[:, None]
     draw = torch.full((), stream, dtype=torch.int64, device=device)
     words = philox((lanes, sample & _MASK, sample >> 32, draw), (seed & _MASK, (seed >> 32) & _MASK))
     u0, u1, u2, u3 = (w.to(torch.float64).add_(0.5).mul_(2.0**-32) for w in words)
