@@ -40,7 +40,10 @@ def test_corrected_third_order_gains_an_order_over_the_official_one() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{"solver_type": "taylor"}, {"r1": 0.3}, {"kind": "x0", "r1": 1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"solver_type": "taylor"}, {"r1": 0.3}, {"kind": "x0", "r1": 1.0}, {"inner_type": "midpoint", "kind": "x0"}],
+)
 def test_options_keep_the_order_of_singlestep(options: dict) -> None:
     problem = OnMixture(ss.VP(), end=0.05)
     for order in (2, 3):
