@@ -273,8 +273,10 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
         for row in _step_rows(solver, step):
             row = _trimmed(row, noises)
             if row.at is not None:
-                # A prediction of another kind, or from pure noise, is not one that this solver can extrapolate from.
-                past = [row.at, *past] if row.kind == solver.kind and row.at.alpha > 0 else []
+                # A prediction of another kind is not one that this solver can extrapolate from, nor is one from pure
+                # noise, unless its variable is finite there.
+                usable = row.kind == solver.kind and (row.at.alpha > 0 or solver.starts_at_zero_snr)
+                past = [row.at, *past] if usable else []
             rows.append(row)
         del past[solver.memory :]
         noises = 1 + max((k for row in rows for m in _mixes(row) for k, _ in m.z), default=-1)

@@ -59,9 +59,7 @@ def test_processes_share_one_flow(name: str) -> None:
         assert torch.allclose(B / scale[:, None], reference.B, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, s in FIXED.items() if not n.startswith("pf-") and n != "euler-maruyama" and s.kind != "none"]
-)
+@pytest.mark.parametrize("name", [n for n, s in FIXED.items() if s.keeps_constant_data])
 @pytest.mark.parametrize("end", ["zero", "eps"])
 def test_constant_data_is_exact(name: str, end: str) -> None:
     """Every exponential method is exact where the prediction of x0 does not change: A and B sum to the exact flow."""
@@ -81,7 +79,7 @@ def test_declarations(solver: ss.Solver) -> None:
     grid = ss.get_grid("uniform", sde, steps, end="eps")
     plan = ss.make_plan(ss.get_solver("dpm-solver-3") if solver.name == "dpm-solver-fast" else solver, sde, grid)
     assert {row.kind for row in plan.rows} == {solver.kind}
-    assert plan.nfe == steps * solver.evaluations
+    assert plan.nfe == steps * solver.evaluations + solver.further_evaluations
     assert plan.memory == solver.memory
     assert plan.noises == steps * solver.noises
     assert solver.name

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from scoresde.rows import Mix, Row, Solver, Step
+from scoresde.solvers.cooling import ancestral, check_noise, noise
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,13 @@ class DDIM(Solver):
 
     Args:
         eta: 0 is deterministic (and equal to DPM-Solver-1, DPM-Solver++ 1 and Euler in the EDM variable), 1 is the
-            ancestral sampler of DDPM (Ho et al. 2020, arXiv:2006.11239, with the posterior variance).
+            ancestral sampler of DDPM (Ho et al. 2020, arXiv:2006.11239, with the posterior variance). In the EDM
+            variable this is k-diffusion's Euler ancestral.
+        s_noise: factor on the noise that is added (1 is the method; other values are k-diffusion's).
     """
 
     eta: float = 0.0
+    s_noise: float = 1.0
 
     order: ClassVar[int] = 1
     kind: ClassVar[str] = "x0"  # type: ignore[misc]
@@ -30,8 +34,7 @@ class DDIM(Solver):
     paper: ClassVar[str] = "Song, Meng & Ermon 2021, arXiv:2010.02502"
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"eta must be within [0, 1], got {self.eta}")
+        check_noise(self.eta, self.s_noise, most=1.0)
 
     @property
     def name(self) -> str:
@@ -46,9 +49,8 @@ class DDIM(Solver):
     def rows(self, step: Step) -> Sequence[Row]:
         """One row."""
         s, t = step.s, step.t
-        renewed = self.eta * math.sqrt(-math.expm1(-2 * step.h))
-        kept = math.sqrt((1 - renewed) * (1 + renewed))
+        kept, renewed = ancestral(step.h, self.eta)
         a = kept * t.sigma / s.sigma
         # alpha_t - a alpha_s without the cancellation of a small step.
         d = -t.alpha * math.expm1(-step.h + math.log(kept)) if kept else t.alpha
-        return [Row(s, self.kind, Mix(x=a, d=(d,), z=((0, t.sigma * renewed),) if renewed else ()))]
+        return [Row(s, self.kind, Mix(x=a, d=(d,), z=noise(0, self.s_noise * t.sigma * renewed)))]

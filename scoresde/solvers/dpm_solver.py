@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from scoresde.errors import choose
 from scoresde.rows import KEEP_ANCHOR, KEEP_STATE, Mix, Row, Solver, Step
+from scoresde.solvers.cooling import ancestral, check_noise, noise
 from scoresde.solvers.dpmpp import TYPES
 from scoresde.solvers.exponential import check_orders, exact_step, order_of_step
 
@@ -32,6 +34,9 @@ class SinglestepDPM(Solver):
         order_of_last_steps: orders of the last steps; () keeps the order.
         fast: fill a budget of evaluations with steps of order 3 and lower orders at the end (arXiv:2206.00927, section
             3.4, "DPM-Solver-fast"); without a budget the last two steps have orders 2 and 1.
+        eta: 0 is deterministic; eta > 0 makes the step to a colder point and adds noise, as DDIM with eta does
+            (k-diffusion's "DPM2 a" and "DPM++ 2S a").
+        s_noise: factor on the noise that is added.
     """
 
     order: int = 3
@@ -42,6 +47,8 @@ class SinglestepDPM(Solver):
     inner_type: str = "taylor"
     order_of_last_steps: tuple[int, ...] = ()
     fast: bool = False
+    eta: float = 0.0
+    s_noise: float = 1.0
 
     paper: ClassVar[str] = "Lu et al. 2022, arXiv:2206.00927"
 
@@ -53,18 +60,27 @@ class SinglestepDPM(Solver):
         r1, r2 = self._inner_points(self.order)
         if not (0.0 < r1 <= 1.0 and (self.order < 3 or r1 < r2 <= 1.0)):
             raise ValueError(f"r1, r2 must satisfy 0 < r1 <= 1 and, for order 3, r1 < r2 <= 1; got r1={r1}, r2={r2}")
+        check_noise(self.eta, self.s_noise, most=1.0)
         if self.fast and self.order != 3:
             raise ValueError(f"fast: DPM-Solver-fast is made of steps of order 3, got order={self.order}")
 
     @property
     def name(self) -> str:
-        """For example "dpm-solver-2" or "dpmpp-2s"."""
-        return NAMES[self.kind].format("fast" if self.fast else self.order)
+        """For example "dpm-solver-2", "dpmpp-2s" or "dpmpp-2s-ancestral"."""
+        return NAMES[self.kind].format("fast" if self.fast else self.order) + ("-ancestral" if self.eta else "")
 
     @property
     def converges(self) -> int:
-        """The order of convergence; the lower-order last steps of the fast form limit it to 2."""
+        """The order of convergence; the lower-order last steps of the fast form limit it to 2.
+
+        Noise does not: the step to the colder point has this order, and the noise that is added is exact in law.
+        """
         return 2 if self.fast else self.order
+
+    @property
+    def noises(self) -> int:  # type: ignore[override]
+        """One if eta > 0."""
+        return int(self.eta > 0.0)
 
     @property
     def evaluations(self) -> int:  # type: ignore[override]
@@ -88,7 +104,17 @@ class SinglestepDPM(Solver):
     def rows(self, step: Step) -> Sequence[Row]:
         """Rows for each inner point, then the step itself from the anchor."""
         last = self.order_of_last_steps or ((2, 1) if self.fast else ())
-        return STEPS[order_of_step(self.order, last, step.remaining)](self, step)
+        make = STEPS[order_of_step(self.order, last, step.remaining)]
+        if not self.eta:
+            return make(self, step)
+        t = step.t
+        kept, renewed = ancestral(step.h, self.eta)
+        cold = step.sde.point_at_lam(t.lam - math.log(kept))  # a level of the process, as an inner point must be
+        *inner, row = make(self, replace(step, t=cold))
+        c = t.alpha / cold.alpha
+        m = row.x
+        mix = Mix(c * m.x, c * m.anchor, tuple(c * d for d in m.d), noise(0, self.s_noise * t.sigma * renewed))
+        return [*inner, row._replace(x=mix)]
 
     def _inner_points(self, order: int) -> tuple[float, float]:
         first, second = (0.5, 1.0) if order < 3 else (1 / 3, 2 / 3)

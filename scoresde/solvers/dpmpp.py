@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from scoresde.errors import choose
 from scoresde.rows import Mix, Row, Solver, Step
-from scoresde.solvers.exponential import check_orders, exact_step, order_of_step
+from scoresde.solvers.cooling import check_noise, noise, sde_step
+from scoresde.solvers.exponential import check_orders, order_of_step
 
 NAMES = {"x0": "dpmpp-{}m", "epsilon": "dpm-solver-{}m"}
 TYPES = {"midpoint": "midpoint", "taylor": "taylor"}
@@ -29,6 +30,12 @@ class MultistepDPM(Solver):
         solver_type: "midpoint" (the paper's; diffusers: "midpoint", dpm-solver: "dpmsolver") or "taylor" (diffusers:
             "heun") for how an order-2 step uses the first difference.
         official: the third-order update as shipped.
+        eta: 0 is deterministic; eta > 0 is SDE-DPM-Solver(++) on the reverse SDE with eta times its noise (Lu et al.
+            2022, arXiv:2211.01095, appendix A; k-diffusion's eta), whose weak order is 2 at most, since a polynomial
+            through past predictions does not follow the path.
+        s_noise: factor on the noise that is added (1 is the method; other values are k-diffusion's).
+        sign_slip: the third-order update with noise as diffusers ships it, where a constant 1/2 beside the second
+            difference has the wrong sign: weak order 1.
         order_of_last_steps: orders of the last steps, for example (2, 1); () keeps the order. A step into sigma = 0 is
             of order 1 always. dpm-solver's and diffusers' ``lower_order_final`` is (1,) for order 2 and (2, 1) for
             order 3.
@@ -39,6 +46,9 @@ class MultistepDPM(Solver):
     solver_type: str = "midpoint"
     official: bool = False
     order_of_last_steps: tuple[int, ...] = ()
+    eta: float = 0.0
+    s_noise: float = 1.0
+    sign_slip: bool = False
 
     paper: ClassVar[str] = "Lu et al. 2022, arXiv:2211.01095"
 
@@ -46,18 +56,30 @@ class MultistepDPM(Solver):
         check_orders(self.order, range(1, 4), self.order_of_last_steps)
         choose(self.kind, NAMES, "kind")
         choose(self.solver_type, TYPES, "solver_type")
+        check_noise(self.eta, self.s_noise)
+        if self.sign_slip and not (self.order == 3 and self.kind == "x0" and self.eta and self.official):
+            raise ValueError("sign_slip: it is in the official order 3 of data prediction with eta > 0 only")
 
     @property
     def name(self) -> str:
-        """For example "dpmpp-2m"."""
+        """For example "dpmpp-2m" or "sde-dpmpp-2m"."""
+        sde = "sde-" if self.eta else ""
         if self.order == 1:
-            return NAMES[self.kind].format(1).removesuffix("m")
-        return NAMES[self.kind].format(self.order) + ("-official" if self.official and self.order == 3 else "")
+            return sde + NAMES[self.kind].format(1).removesuffix("m")
+        shipped = "-diffusers" if self.sign_slip else "-official" if self.official and self.order == 3 else ""
+        return sde + NAMES[self.kind].format(self.order) + shipped
 
     @property
     def converges(self) -> int:
-        """The order of convergence: ``order``, but 2 for the official third-order update."""
-        return 2 if self.official and self.order == 3 else self.order
+        """``order``, but 2 for the official third-order update and with noise, and 1 with the sign slip."""
+        if self.sign_slip:
+            return 1
+        return min(2, self.order) if self.official or self.eta else self.order
+
+    @property
+    def noises(self) -> int:  # type: ignore[override]
+        """One if eta > 0."""
+        return int(self.eta > 0.0)
 
     @property
     def memory(self) -> int:
@@ -67,8 +89,9 @@ class MultistepDPM(Solver):
     def rows(self, step: Step) -> Sequence[Row]:
         """One row: the exact step, with derivatives of the prediction from backward differences."""
         order = min(order_of_step(self.order, self.order_of_last_steps, step.remaining), 1 + len(step.past))
-        a, *integrals = exact_step(self.kind, step.s, step.t, order)
-        return [Row(step.s, self.kind, Mix(x=a, d=WEIGHTS[order](self, step, *integrals)))]
+        (a, *integrals), added = sde_step(self.kind, step.s, step.t, order, self.eta)
+        z = noise(0, self.s_noise * added)
+        return [Row(step.s, self.kind, Mix(x=a, d=WEIGHTS[order](self, step, *integrals), z=z))]
 
     def _first(self, step: Step, i0: float) -> tuple[float, ...]:
         return (i0,)
@@ -81,6 +104,8 @@ class MultistepDPM(Solver):
     def _third(self, step: Step, i0: float, i1: float, i2: float) -> tuple[float, ...]:
         h0, h1 = step.s.lam - step.past[0].lam, step.past[0].lam - step.past[1].lam
         # m' = d0 + h0 (d0 - d1) / (h0 + h1) and m'' = 2 (d0 - d1) / (h0 + h1), with d0, d1 the divided differences.
+        if self.sign_slip:
+            i2 -= step.t.alpha * step.h**2
         curvature = (i1 * h0 + i2 * (1 if self.official else 2)) / (h0 + h1)
         on_d0, on_d1 = (i1 + curvature) / h0, -curvature / h1
         return (i0 + on_d0, on_d1 - on_d0, -on_d1)

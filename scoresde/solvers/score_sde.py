@@ -35,6 +35,7 @@ class ProbabilityFlow(Solver):
     method: str = "euler"
 
     kind: ClassVar[str] = "epsilon"  # type: ignore[misc]
+    keeps_constant_data: ClassVar[bool] = False
     paper: ClassVar[str] = "Song et al. 2021, arXiv:2011.13456"
 
     def __post_init__(self) -> None:
@@ -90,6 +91,7 @@ class EulerMaruyama(Solver):
     kind: ClassVar[str] = "epsilon"  # type: ignore[misc]
     memory: ClassVar[int] = 0  # type: ignore[misc]
     noises: ClassVar[int] = 1  # type: ignore[misc]
+    keeps_constant_data: ClassVar[bool] = False
     paper: ClassVar[str] = "Song et al. 2021, arXiv:2011.13456"
 
     def __post_init__(self) -> None:
@@ -108,3 +110,75 @@ class EulerMaruyama(Solver):
         noise = step.sde.diffusion(step.s.t) * math.sqrt(dt)
         z = () if self.denoise_last and step.remaining == 1 else ((0, noise),)
         return [Row(step.s, self.kind, Mix(x=1 - dt * f, d=(-dt * c,), z=z))]
+
+
+CHAINS = {"reverse-diffusion": "reverse diffusion", "ancestral": "ancestral with the variance beta"}
+
+
+@dataclass(frozen=True)
+class ReverseChain(Solver):
+    r"""Samplers that reverse the forward chain of the grid, :math:`x_s = a\,x_t + b\,z`, as Song et al. state them.
+
+    Reverse diffusion (Song et al. 2021, arXiv:2011.13456, eq. 46) is :math:`x_t = (2-a)\,x_s + b^2\,s(x_s) + b\,z`, and
+    ancestral sampling is :math:`x_t = (x_s + b^2\,s(x_s))/a + b\,z`, the sampler of DDPM with the variance
+    :math:`\beta` (Ho et al. 2020, arXiv:2006.11239, section 3.2; with the posterior's variance it is DDIM with eta =
+    1). score_sde's ancestral sampler of VE is the latter. All have weak order 1.
+
+    Args:
+        method: "reverse-diffusion" or "ancestral".
+        probability_flow: half of the score and no noise (reverse diffusion only).
+        denoise_last: the last step adds no noise (score_sde's ``denoise=True``).
+        transitions: (a, b^2) of each step, of a chain of your own, whatever the grid says, as score_sde has a chain of
+            N steps beside a grid of N times. None (the default) takes those of the process: :math:`a =
+            \alpha_s/\alpha_t`, :math:`b^2 = \sigma_s^2 - a^2\sigma_t^2`.
+    """
+
+    method: str = "reverse-diffusion"
+    probability_flow: bool = False
+    denoise_last: bool = False
+    transitions: tuple[tuple[float, float], ...] | None = None
+
+    order: ClassVar[int] = 1
+    kind: ClassVar[str] = "score"  # type: ignore[misc]
+    shows_order_at: ClassVar[int] = 640  # a chain expands its transitions, which are large where alpha is small
+    memory: ClassVar[int] = 0  # type: ignore[misc]
+    paper: ClassVar[str] = "Song et al. 2021, arXiv:2011.13456"
+
+    def __post_init__(self) -> None:
+        choose(self.method, CHAINS, "method")
+        if self.probability_flow and self.method == "ancestral":
+            raise ValueError("probability_flow: ancestral sampling has no deterministic form; use DDIM with eta = 0")
+        for a, b2 in self.transitions or ():
+            if not (a > 0.0 and b2 >= 0.0):
+                raise ValueError(f"transitions must be pairs (a > 0, b^2 >= 0), got {(a, b2)}")
+
+    @property
+    def name(self) -> str:
+        """reverse-diffusion, reverse-diffusion-ode or ddpm-large."""
+        return "ddpm-large" if self.method == "ancestral" else self.method + "-ode" * self.probability_flow
+
+    @property
+    def noises(self) -> int:  # type: ignore[override]
+        """One, unless it is the probability flow."""
+        return int(not self.probability_flow)
+
+    @property
+    def keeps_constant_data(self) -> bool:  # type: ignore[override]
+        """The mean of ancestral sampling is that of the posterior; reverse diffusion expands it."""
+        return self.method == "ancestral"
+
+    def rows(self, step: Step) -> Sequence[Row]:
+        """One row."""
+        s, t = step.s, step.t
+        if self.transitions is None:
+            a = s.alpha / t.alpha
+            b2 = -(s.sigma**2) * math.expm1(-2 * step.h)  # without the difference of nearly equal variances
+        elif len(self.transitions) == step.steps:
+            a, b2 = self.transitions[step.index]
+        else:
+            raise ValueError(f"transitions has {len(self.transitions)} entries, for a grid of {step.steps} steps")
+        silent = self.probability_flow or (self.denoise_last and step.remaining == 1)
+        z = () if silent else ((0, math.sqrt(b2)),)
+        if self.method == "ancestral":
+            return [Row(s, self.kind, Mix(x=1 / a, d=(b2 / a,), z=z))]
+        return [Row(s, self.kind, Mix(x=2 - a, d=(b2 * (0.5 if self.probability_flow else 1.0),), z=z))]

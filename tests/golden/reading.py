@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
+
+from torch import Tensor
 
 from scoresde.plan import Plan, plan_steps
 from scoresde.rows import Solver
@@ -63,6 +66,10 @@ class Reading:
             number of evaluations: the sample); empty where rows and evaluations do not match one to one.
         latents: x_init is a unit latent, to be multiplied by sigma at the start.
         quadrature: relative accuracy of coefficients that the source integrates numerically (its known_issues).
+        corrections: for each evaluation, what the recorded state has on top of ours: weights of the predictions made up
+            to then, newest first (a predictor-corrector method records corrected points and evaluates predicted ones).
+        draws: for each noise of the plan, the number of the recorded draw; empty where they are the same.
+        same_scale: our states are the recorded ones as they are, whatever alpha their levels are given.
     """
 
     sde: SDE
@@ -70,6 +77,24 @@ class Reading:
     states: tuple[int, ...] = field(default=())
     latents: bool = False
     quadrature: float = 0.0
+    corrections: tuple[tuple[float, ...], ...] = ()
+    draws: tuple[int, ...] = ()
+    same_scale: bool = False
+
+    def noise(self, case: Case) -> Callable[[int], Tensor] | None:
+        """The recorded draws, by number of the plan's noise."""
+        recorded, draws = case.noise, self.draws
+        return (lambda k: recorded(draws[k])) if recorded and draws else recorded
+
+
+def a_draw_each_step(reading: Reading) -> Reading:
+    """The source draws once in each step, also in steps where our plan adds no noise."""
+    evaluations, draws = 0, {}
+    for row in reading.plan.rows:
+        for k, _ in row.x.z:
+            draws.setdefault(k, bisect_right(reading.states, evaluations) - 1)
+        evaluations += row.at is not None
+    return replace(reading, draws=tuple(draws[k] for k in sorted(draws)))
 
 
 def on_grid(case: Case, solver: Solver, sde: SDE | None = None, rows: slice | None = None, **extra: Any) -> Reading:
@@ -109,8 +134,9 @@ def running(counts: Iterable[int]) -> tuple[int, ...]:
     return tuple(out)
 
 
-def lower_last(order: int) -> tuple[int, ...]:
-    return tuple(range(order - 1, 0, -1))
+def lower_last(order: int, steps: int | None = None) -> tuple[int, ...]:
+    """Orders of the last steps; with ``steps``, of a source that lowers them from step number ``order`` on only."""
+    return tuple(range(min(order - 1, order if steps is None else steps - order + 1), 0, -1))
 
 
 def inner_points(sde: SDE, s: float, inner: Sequence[float], t: float) -> tuple[float | None, float | None]:

@@ -23,6 +23,8 @@ def _start(case: Case, reading: Reading) -> torch.Tensor:
     begin, (_, alpha, _) = reading.plan.begin, case.grid[0]
     if reading.latents:
         return case.x_init * begin.sigma
+    if reading.same_scale:
+        return case.x_init
     return case.x_init * (begin.alpha / alpha if alpha > 0 else 1.0)
 
 
@@ -38,18 +40,25 @@ def test_reproduces(case: Case, record_golden) -> None:
     plan = reading.plan
     assert plan.nfe == case.info["nfe"]
 
-    run, denoiser = plan.start(_start(case, reading), noise=case.noise), case.target.denoiser(reading.sde)
-    states, alphas = [], []
+    run, denoiser = plan.start(_start(case, reading), noise=reading.noise(case)), case.target.denoiser(reading.sde)
+    states, alphas, predictions = [], [], []
     for alpha, sigma in case.evals:
         at = run.point
         # The same noise level, whether or not the recording has the states unscaled.
         assert at.alpha * sigma == pytest.approx(at.sigma * alpha, rel=1e-10, abs=0.0)
         states.append(run.x)
+        if reading.corrections:
+            predictions.insert(0, denoiser.predict(run.x, run.t, run.kind))
+            for weight, prediction in zip(reading.corrections[len(alphas)], predictions, strict=False):
+                states[-1] = states[-1] + weight * prediction
         alphas.append(at.alpha)
         run.tell(denoiser(run.x, run.t))
     assert run.done
     states.append(run.sample)
     alphas.append(plan.end.alpha)
+
+    if reading.same_scale:
+        alphas = [alpha for _, alpha, _ in case.grid]
 
     bound = case.info["suggested_atol"] + reading.quadrature * case.x_end.abs().max().item()
     error = _error(run.sample, alphas[-1], case.x_end, case.grid[-1][1])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from scoresde.solvers import MultistepDPM, RungeKutta, SinglestepDPM
-from tests.golden.processes import NotYet
+from scoresde.solvers import PNDM, MultistepDPM, OfficialIPNDMv, RungeKutta, SinglestepDPM, UniPC
+from tests.golden.processes import Ablation, NotYet, vp_through
 from tests.golden.reading import Options, Reading, Rule, lower_last, on_grid
+from tests.golden.rules.deis import SummedDEIS
+from tests.golden.rules.predictor_corrector import on_corrected_points
 from tests.golden.store import Case
 
 SHOWN = ("num_steps", "sigma_min", "sigma_max", "schedule_type", "schedule_rho")
@@ -41,12 +43,35 @@ def zju_dpm_pp(case: Case, o: Options) -> Reading:
     return on_grid(case, MultistepDPM(order, "epsilon", official=True, order_of_last_steps=last))
 
 
-def zju_first_order(case: Case, o: Options) -> Reading:
-    """Adams-Bashforth of order 1 is Euler, in every one of these solvers."""
+def zju_ipndm(case: Case, o: Options) -> Reading:
     _no_afs(o)
-    o.need("max_order", 4, 1)
-    o.ignore("deis_mode")
-    return on_grid(case, RungeKutta("euler"))
+    return on_grid(case, PNDM(o.need("max_order", 4, 1, 2, 3, 4)))
+
+
+def zju_ipndm_v(case: Case, o: Options) -> Reading:
+    _no_afs(o)
+    return on_grid(case, OfficialIPNDMv(o.need("max_order", 4, 1, 2, 3, 4)))
+
+
+def zju_deis(case: Case, o: Options) -> Reading:
+    _no_afs(o)
+    order = o.need("max_order", 4, 1, 2, 3, 4)
+    o.need("deis_mode", "tab", "tab")
+    # Its time is that of the VP process with sigma/alpha from 0.002 to 80, whatever the grid.
+    sde = Ablation("vp", False, *vp_through(0.002, 80.0))
+    return on_grid(case, SummedDEIS(order, both_ends=True), sde)
+
+
+def zju_unipc(case: Case, o: Options) -> Reading:
+    _no_afs(o)
+    if o.get("predict_x0", True):
+        raise NotYet("predict_x0=True: dynamic thresholding of every prediction")
+    order = o.need("max_order", 3, 1, 2, 3)
+    last = lower_last(order, o.get("num_steps", len(case.grid)) - 1) if o.get("lower_order_final", True) else ()
+    if last and o.get("denoise_to_zero", False):
+        last = (*last, 1)
+    solver = UniPC(order, o.need("variant", "bh2", "bh1", "bh2"), "epsilon", order_of_last_steps=last)
+    return on_corrected_points(case, solver)
 
 
 RULES: dict[str, Rule] = {
@@ -54,6 +79,8 @@ RULES: dict[str, Rule] = {
     "heun": zju_heun,
     "dpm_2": zju_dpm_2,
     "dpm_pp": zju_dpm_pp,
-    "ipndm": zju_first_order,
-    "ipndm_v": zju_first_order,
+    "ipndm": zju_ipndm,
+    "unipc": zju_unipc,
+    "ipndm_v": zju_ipndm_v,
+    "deis": zju_deis,
 }

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
 import scoresde as ss
 from scoresde.plan import plan_steps
-from scoresde.rows import Row, Step
-from scoresde.solvers import ProbabilityFlow, RungeKutta
-from tests.golden.processes import Ablation, times_at, vp_through
-from tests.golden.reading import Options, Reading, Rule, no_churn, on_grid, running
+from scoresde.rows import Row, Solver, Step
+from scoresde.solvers import Churn, ProbabilityFlow, RungeKutta
+from scoresde.solvers.stochastic import MOST_CHURN
+from tests.golden.processes import Ablation, NotYet, times_at, vp_through
+from tests.golden.reading import Options, Reading, Rule, a_draw_each_step, no_churn, on_grid, running
 from tests.golden.store import Case
 
 SHOWN = ("num_steps", "sigma_min", "sigma_max", "rho", "epsilon_s", "C_1", "C_2", "M")
 
 
+def with_churn(case: Case, o: Options, inner: Solver, first: float, reading: Reading) -> Reading:
+    """The reading without churn, churned. The recorded grid has the raised levels, from which the others follow."""
+    if not o.get("S_churn", 0):
+        no_churn(o, "S_churn")
+        return reading
+    low, high = o.get("S_min", 0.0), o.get("S_max", math.inf)
+    churn = Churn(inner, float(o.get("S_churn", 0)), low, high, o.get("S_noise", 1.0))
+    factor = 1 + min(churn.s_churn / (len(case.grid) - 1), MOST_CHURN)
+    # Levels that are no raised one: the first, and those of the second stages of Heun's method.
+    others = [first, *(sigma / alpha for alpha, sigma in case.evals)]
+    levels = []
+    for _, alpha, sigma in case.grid[:-1]:
+        hat = sigma / alpha
+        plain, lowered = not low <= hat <= high, low <= hat / factor <= high
+        if plain and lowered:
+            lowered = any(math.isclose(hat / factor, v, rel_tol=1e-9) for v in others)
+        if not (plain or lowered):
+            raise NotYet(f"the level {hat} is neither with nor without churn")
+        levels.append((1.0, hat / factor if lowered else hat))
+    times = times_at(reading.sde, [*levels, (1.0, 0.0)])
+    return a_draw_each_step(replace(reading, plan=plan_steps(churn, reading.sde, pairwise(times))))
+
+
 def edm_sampler(case: Case, o: Options) -> Reading:
-    no_churn(o, "S_churn")
-    return on_grid(case, RungeKutta("heun"), latents=True)
+    heun = RungeKutta("heun")
+    return with_churn(case, o, heun, o.get("sigma_max", 80.0), on_grid(case, heun, latents=True))
 
 
 @dataclass(frozen=True)
@@ -43,7 +68,6 @@ ABLATION_ENDS: dict[str, Callable[[float], tuple[float, float]]] = {
 
 
 def edm_ablation(case: Case, o: Options) -> Reading:
-    no_churn(o, "S_churn")
     method = o.need("solver", "heun", "euler", "heun")
     if method == "heun":
         o.need("alpha", 1, 1)
@@ -51,8 +75,9 @@ def edm_ablation(case: Case, o: Options) -> Reading:
     schedule, scaling, eps = o.get("schedule", "linear"), o.get("scaling", "none"), o.get("epsilon_s", 1e-3)
     low, high = ABLATION_ENDS[o.get("discretization", "edm")](eps)
     beta_d, beta_min = vp_through(o.get("sigma_min", low), o.get("sigma_max", high), eps)
+    first = o.get("sigma_max", high)
     if (schedule, scaling) == ("linear", "none"):
-        return on_grid(case, RungeKutta(method), latents=True)
+        return with_churn(case, o, RungeKutta(method), first, on_grid(case, RungeKutta(method), latents=True))
     sde = Ablation(schedule, scaling == "vp", beta_d, beta_min)
     if (schedule, scaling) == ("vp", "vp") and beta_min > 0:
         sde = ss.VP(beta_min, beta_min + beta_d)
@@ -60,8 +85,10 @@ def edm_ablation(case: Case, o: Options) -> Reading:
     last = len(times) - 2
     # Our Heun would not take the last step itself, hence its count of evaluations by hand.
     states = running(1 if method == "euler" or i == last else 2 for i in range(len(times) - 1))
-    plan = plan_steps(AblationSolver(method), sde, pairwise(times))
-    return Reading(sde, plan, states, latents=True)
+    solver = AblationSolver(method)
+    return with_churn(
+        case, o, solver, first, Reading(sde, plan_steps(solver, sde, pairwise(times)), states, latents=True)
+    )
 
 
 RULES: dict[str, Rule] = {

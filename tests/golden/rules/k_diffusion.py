@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
-from scoresde.solvers import DDIM, MultistepDPM, RungeKutta, SinglestepDPM
-from tests.golden.processes import NotYet
-from tests.golden.reading import Options, Reading, Rule, no_churn, on_grid, running
+from scoresde.plan import plan_steps
+from scoresde.rows import Solver
+from scoresde.solvers import DDIM, Adams, Churn, DPMppSDE, MultistepDPM, RungeKutta, SinglestepDPM
+from tests.golden.processes import NotYet, times_at
+from tests.golden.reading import Options, Reading, Rule, a_draw_each_step, no_churn, on_grid, running
 from tests.golden.store import Case
 
 SHOWN = ("sigmas", "n", "sigma_min", "sigma_max")
 
 
+def churned(case: Case, o: Options, solver: Solver) -> Reading:
+    reading = on_grid(case, solver)
+    if not o.get("s_churn", 0.0):
+        no_churn(o)
+        return reading
+    inf = float("inf")
+    churn = Churn(solver, o.get("s_churn", 0.0), o.get("s_tmin", 0.0), o.get("s_tmax", inf), o.get("s_noise", 1.0))
+    times = times_at(reading.sde, case.grid)
+    return a_draw_each_step(replace(reading, plan=plan_steps(churn, reading.sde, pairwise(times))))
+
+
 def k_euler(case: Case, o: Options) -> Reading:
-    no_churn(o)
-    return on_grid(case, RungeKutta("euler"))
+    return churned(case, o, RungeKutta("euler"))
 
 
 def k_heun(case: Case, o: Options) -> Reading:
-    no_churn(o)
-    return on_grid(case, RungeKutta("heun"))
+    return churned(case, o, RungeKutta("heun"))
 
 
 def k_dpm_2(case: Case, o: Options) -> Reading:
-    no_churn(o)
-    return on_grid(case, SinglestepDPM(2))
+    return churned(case, o, SinglestepDPM(2))
+
+
+def eta_of(o: Options, most: float = 1.0) -> dict[str, Any]:
+    """The two options of noise."""
+    eta, s_noise = o.get("eta", 1.0), o.get("s_noise", 1.0)
+    if not 0 <= eta <= most:
+        raise NotYet(f"eta={eta}")
+    return {"eta": eta, "s_noise": s_noise}
 
 
 def k_dpm_fast(case: Case, o: Options) -> Reading:
@@ -41,48 +62,46 @@ def k_dpmpp_2m(case: Case, o: Options) -> Reading:
     return on_grid(case, MultistepDPM(2))
 
 
+def k_dpm_2_ancestral(case: Case, o: Options) -> Reading:
+    return on_grid(case, SinglestepDPM(2, **eta_of(o)))
+
+
 def k_dpmpp_2s_ancestral(case: Case, o: Options) -> Reading:
-    o.need("eta", 1.0, 0.0)
-    o.ignore("s_noise")
-    return on_grid(case, SinglestepDPM(2, kind="x0"))
+    return on_grid(case, SinglestepDPM(2, kind="x0", **eta_of(o)))
 
 
 def k_dpmpp_sde(case: Case, o: Options) -> Reading:
-    o.need("eta", 1.0, 0.0)
-    o.ignore("s_noise", "noise_coupling")
-    return on_grid(case, SinglestepDPM(2, kind="x0", r1=o.get("r", 0.5)))
+    # Without a word on it, the two requests of a step get independent draws.
+    path = o.get("noise_coupling", None)
+    if path is not None and not path.endswith("one Brownian path with time sigma"):
+        raise NotYet(f"noise_coupling={path!r}")
+    solver = DPMppSDE(r=o.get("r", 0.5), coupling="sigma" if path else "independent", **eta_of(o))
+    return on_grid(case, solver)
 
 
 def k_dpmpp_2m_sde(case: Case, o: Options) -> Reading:
-    o.need("eta", 1.0, 0.0)
-    o.ignore("s_noise")
     kinds = {"midpoint": "midpoint", "heun": "taylor"}
-    return on_grid(case, MultistepDPM(2, solver_type=kinds[o.need("solver_type", "midpoint", *kinds)]))
+    solver_type = kinds[o.need("solver_type", "midpoint", *kinds)]
+    return on_grid(case, MultistepDPM(2, solver_type=solver_type, **eta_of(o, most=math.inf)))
 
 
 def k_dpmpp_3m_sde(case: Case, o: Options) -> Reading:
-    o.need("eta", 1.0, 0.0)
-    o.ignore("s_noise")
-    return on_grid(case, MultistepDPM(3, solver_type="taylor", official=True))
+    return on_grid(case, MultistepDPM(3, solver_type="taylor", official=True, **eta_of(o, most=math.inf)))
 
 
 def k_euler_ancestral(case: Case, o: Options) -> Reading:
-    o.need("s_noise", 1.0, 1.0)
-    eta = o.get("eta", 1.0)
-    if not 0 <= eta <= 1:
-        raise NotYet(f"eta={eta}")
-    return on_grid(case, DDIM(eta))
+    return on_grid(case, DDIM(**eta_of(o)))
 
 
 def k_lms(case: Case, o: Options) -> Reading:
-    o.need("order", 4, 1)  # of order 1 it is Euler
-    return on_grid(case, RungeKutta("euler"))
+    return on_grid(case, Adams(o.get("order", 4), "epsilon", "clock"))
 
 
 RULES: dict[str, Rule] = {
     "euler": k_euler,
     "heun": k_heun,
     "dpm_2": k_dpm_2,
+    "dpm_2_ancestral": k_dpm_2_ancestral,
     "dpm_fast": k_dpm_fast,
     "dpmpp_2m": k_dpmpp_2m,
     "dpmpp_2s_ancestral": k_dpmpp_2s_ancestral,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
+import torch
+
 import scoresde as ss
-from scoresde.solvers import DDIM, EulerMaruyama
-from tests.golden.processes import NotYet, check_level, process_of
+from scoresde.solvers import DDIM, EulerMaruyama, ReverseChain
+from tests.golden.processes import check_level, process_of
 from tests.golden.reading import Options, Reading, Rule, along
 from tests.golden.store import Case
 
@@ -28,21 +31,52 @@ def s_euler_maruyama(case: Case, o: Options) -> Reading:
 
 def s_ancestral(case: Case, o: Options) -> Reading:
     o.need("probability_flow", False, False)
-    o.ignore("snr", "n_steps", "denoise")  # the last step adds no noise in any case
+    o.ignore("snr", "n_steps", "denoise")  # no corrector; the last step, to level zero, adds no noise in any case
     o.need("continuous", False, False)
     sde, n = process_of(case), o.get("N", None)
-    if not isinstance(sde, ss.VE):
-        raise NotYet("ancestral sampling of VP with the variance beta")
+    if isinstance(sde, ss.VP):
+        # Level k of the chain is at time (k + 1)/N of its process; the step from the first adds its noise in full.
+        o.need("denoise", True, True)
+        chain = ss.DiscreteVP.from_betas(torch.linspace(sde.beta_min / n, sde.beta_max / n, n, dtype=torch.float64))
+        steps = [((k + 1) / n, k / n) for k in picked_levels(case, n)]
+        return along(chain, ReverseChain("ancestral"), steps, same_scale=True)
+    assert isinstance(sde, ss.VE), "the source has no ancestral sampling of sub-VP"
     # Geometric levels, to the last of which time t belongs; the step goes one level down, and from the first to zero.
     levels = [sde.sigma_min * (sde.sigma_max / sde.sigma_min) ** (k / (n - 1)) for k in range(n)]
     below = [0.0, *levels]
-    picked = [int(t * (n - 1) + 1e-9) for t, *_ in case.grid[:-1]]
-    steps = [(levels[k], below[k]) for k in picked]
+    steps = [(levels[k], below[k]) for k in picked_levels(case, n)]
     process = ss.EDM(sde.sigma_min, sde.sigma_max * (1 + 1e-9))
     return along(process, DDIM(1.0), steps)
 
 
+def picked_levels(case: Case, n: int) -> list[int]:
+    """The level of the N-step chain that the source takes at each time of its grid."""
+    return [int(t * (n - 1) + 1e-9) for t, *_ in case.grid[:-1]]
+
+
+def s_reverse_diffusion(case: Case, o: Options) -> Reading:
+    o.need("continuous", True, True)
+    o.ignore("snr", "n_steps")  # of a corrector; there is none
+    sde, n = process_of(case), o.get("N", None)
+    times = [t for t, *_ in case.grid]
+    for t, alpha, sigma in case.grid:
+        check_level(sde, t, alpha, sigma)
+    if isinstance(sde, ss.VP):
+        betas = [(sde.beta_min + (sde.beta_max - sde.beta_min) * k / (n - 1)) / n for k in range(n)]
+        transitions = [(math.sqrt(1 - betas[k]), betas[k]) for k in picked_levels(case, n)]
+    elif isinstance(sde, ss.VE):
+        levels = [sde.sigma_min * (sde.sigma_max / sde.sigma_min) ** (k / (n - 1)) for k in range(n)]
+        below = [0.0, *levels]
+        transitions = [(1.0, levels[k] ** 2 - below[k] ** 2) for k in picked_levels(case, n)]
+    else:  # Euler's step of 1/N in time
+        transitions = [(1 + sde.drift(t) / n, sde.diffusion_squared(t) / n) for t in times[:-1]]
+    flow = o.get("probability_flow", False)
+    solver = ReverseChain("reverse-diffusion", flow, o.get("denoise", True), tuple(transitions))
+    return along(sde, solver, [*pairwise(times[:-1]), (times[-2], times[-1])])
+
+
 RULES: dict[str, Rule] = {
     "pc:euler_maruyama+none": s_euler_maruyama,
+    "pc:reverse_diffusion+none": s_reverse_diffusion,
     "pc:ancestral_sampling+none": s_ancestral,
 }
