@@ -57,13 +57,17 @@ def test_options_keep_the_order_of_singlestep(options: dict) -> None:
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)
-@pytest.mark.parametrize("sde", [ss.VP(), ss.SubVP(), ss.EDM()], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "sde",
+    [ss.VP(), pytest.param(ss.SubVP(), marks=pytest.mark.slow), pytest.param(ss.EDM(), marks=pytest.mark.slow)],
+    ids=lambda s: s.name,
+)
 def test_weak_order_on_a_gaussian(name: str, sde: ss.SDE) -> None:
     """The law of the sample is exact, from the canonical form: no Monte Carlo."""
     solver, variance = ss.get_solver(name), torch.tensor([0.04, 0.5, 2.0], dtype=torch.float64)
     errors, end = [], sde.t_at_lam(2.0)
     exact = sde.alpha(end) ** 2 * variance + sde.sigma(end) ** 2
-    steps = (400, 800)
+    steps = (300, 600)
     for n in steps:
         plan = ss.make_plan(solver, sde, ss.get_grid("karras", sde, n, end=end))
         moments = gaussian_moments(plan, variance, 0.7)
