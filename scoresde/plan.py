@@ -264,22 +264,24 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
     Some well-known code moves the state to one time and labels it with another for the next call of the network; this
     can state such a sampler exactly. A grid is the case where every step begins where the last one ended.
     """
-    pairs = [(sde.point(s), sde.point(t)) for s, t in steps]
+    steps = list(steps)
+    at = {time: sde.point(time) for time in dict.fromkeys(time for step in steps for time in step)}
+    pairs = [(at[s], at[t]) for s, t in steps]
     rows: list[Row] = []
     past: list[Point] = []
     noises = 0
     for i, (s, t) in enumerate(pairs):
-        step = Step(sde, s, t, tuple(past), i, len(pairs))
+        step, first_noise = Step(sde, s, t, tuple(past), i, len(pairs)), noises
         for row in _step_rows(solver, step):
-            row = _trimmed(row, noises)
+            row = _trimmed(row, first_noise)
             if row.at is not None:
                 # A prediction of another kind is not one that this solver can extrapolate from, nor is one from pure
                 # noise, unless its variable is finite there.
                 usable = row.kind == solver.kind and (row.at.alpha > 0 or solver.starts_at_zero_snr)
                 past = [row.at, *past] if usable else []
             rows.append(row)
+            noises = max([noises, *(1 + k for m in _mixes(row) for k, _ in m.z)])
         del past[solver.memory :]
-        noises = 1 + max((k for row in rows for m in _mixes(row) for k, _ in m.z), default=-1)
     return Plan(tuple(rows), pairs[0][0], pairs[-1][1], solver.name)
 
 
