@@ -25,7 +25,11 @@ def mixture(request: pytest.FixtureRequest) -> OnMixture:
     return OnMixture(request.param, end=request.param.t_at_lam(3.0))
 
 
-@pytest.mark.parametrize("solver", DETERMINISTIC.values(), ids=DETERMINISTIC)
+@pytest.mark.parametrize(
+    "solver",
+    [pytest.param(s, marks=pytest.mark.slow if s.evaluations > 2 else ()) for s in DETERMINISTIC.values()],
+    ids=DETERMINISTIC,
+)
 def test_global_order_on_the_mixture(solver: ss.Solver, mixture: OnMixture) -> None:
     coarse = 240 if mixture.sde.name == "flow" else 160
     coarse = coarse * 5 // 2 if solver.order > 3 else coarse  # a high order shows on fine grids only

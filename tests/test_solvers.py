@@ -89,7 +89,11 @@ def test_declarations(solver: ss.Solver) -> None:
 
 
 @pytest.mark.parametrize("solver", FIXED.values(), ids=FIXED)
-@pytest.mark.parametrize("sde", PROCESSES.values(), ids=PROCESSES)
+@pytest.mark.parametrize(
+    "sde",
+    [pytest.param(s, marks=pytest.mark.slow if name in ("cosine", "subvp") else ()) for name, s in PROCESSES.items()],
+    ids=PROCESSES,
+)
 @pytest.mark.parametrize("end", ["zero", "eps"])
 def test_every_solver_runs_on_every_process(solver: ss.Solver, sde: ss.SDE, end: str) -> None:
     """From one step up, from alpha = 0 where the process starts there, into sigma = 0: finite."""
