@@ -91,7 +91,10 @@ def test_declarations(solver: ss.Solver) -> None:
 @pytest.mark.parametrize("solver", FIXED.values(), ids=FIXED)
 @pytest.mark.parametrize(
     "sde",
-    [pytest.param(s, marks=pytest.mark.slow if name in ("cosine", "subvp") else ()) for name, s in PROCESSES.items()],
+    [
+        pytest.param(s, marks=pytest.mark.slow if name in ("cosine", "subvp", "edm") else ())
+        for name, s in PROCESSES.items()
+    ],
     ids=PROCESSES,
 )
 @pytest.mark.parametrize("end", ["zero", "eps"])

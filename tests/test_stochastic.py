@@ -132,6 +132,7 @@ def test_deterministic_er_sde_3_has_order_3_and_the_authors_2() -> None:
     assert problem.slopes(official, (160, 320))[0] < 2.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
     [
