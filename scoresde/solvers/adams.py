@@ -16,7 +16,8 @@ from typing import ClassVar
 from scoresde.errors import choose
 from scoresde.rows import Mix, Row, Solver, Step
 from scoresde.solvers.exponential import check_orders, exact_step, interpolation_weights, order_of_step
-from scoresde.solvers.starting import CLOCKS, METHODS, start_step, steps_begin
+from scoresde.solvers.runge_kutta import CLOCKS
+from scoresde.solvers.starting import METHODS, start_step, steps_begin
 
 ORDERS = range(1, 10)  # weights alternate in sign and grow with the order; beyond 9 they only lose digits
 NAMES = {
@@ -74,7 +75,7 @@ class Adams(Solver):
 
     @property
     def _stages(self) -> int:
-        return len(METHODS[self.order][1]) if self.start == "runge-kutta" else 1
+        return len(METHODS[self.order].b) if self.start == "runge-kutta" else 1
 
     @property
     def further_evaluations(self) -> int:  # type: ignore[override]

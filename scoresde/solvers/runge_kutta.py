@@ -27,7 +27,7 @@ class Tableau(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """A variable (scale, clock) and the half log-SNR at a value of the clock."""
+    """A variable: S and c at a noise level, and the half log-SNR at a value of c."""
 
     scale: Callable[[Point], float]
     value: Callable[[Point], float]
@@ -37,14 +37,38 @@ class Clock(NamedTuple):
 TABLEAUX = {
     "euler": Tableau(1, ((),), (1.0,), "Karras et al. 2022, arXiv:2206.00364"),
     "heun": Tableau(2, ((), (1.0,)), (0.5, 0.5), "Karras et al. 2022, arXiv:2206.00364, Algorithm 1"),
+    "kutta3": Tableau(3, ((), (1 / 2,), (-1.0, 2.0)), (1 / 6, 4 / 6, 1 / 6), "Kutta 1901"),
+    "rk4": Tableau(4, ((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1 / 6, 2 / 6, 2 / 6, 1 / 6), "Kutta 1901"),
 }
 
 CLOCKS = {
-    "epsilon": Clock(lambda p: p.alpha, lambda p: p.sigma / p.alpha, lambda c: -math.log(c)),
+    "x0": Clock(lambda p: p.sigma, lambda p: p.alpha / p.sigma, math.log),
+    "epsilon": Clock(lambda p: p.alpha, lambda p: p.rho, lambda c: -math.log(c)),
     "flow": Clock(
         lambda p: p.alpha + p.sigma, lambda p: p.sigma / (p.alpha + p.sigma), lambda c: math.log1p(-c) - math.log(c)
     ),
 }
+SUFFIXES = {"epsilon": "", "flow": "-flow", "x0": "-x0"}
+
+
+def tableau_rows(kind: str, tableau: Tableau, step: Step) -> list[Row]:
+    """One row a stage; each mixes the state at the start of the step with the slopes so far."""
+    clock, (_, a, b, _) = CLOCKS[kind], tableau
+    c0, dc = clock.value(step.s), clock.value(step.t) - clock.value(step.s)
+
+    def at(fraction: float) -> Point:
+        if fraction in (0.0, 1.0):
+            return step.t if fraction else step.s
+        return step.sde.point_at_lam(clock.lam_at(c0 + fraction * dc))
+
+    points = [*(at(sum(stage)) for stage in a), step.t]
+    rows = []
+    for i, weights in enumerate((*a[1:], b)):
+        scale, last = clock.scale(points[i + 1]), i + 1 == len(a)
+        start, d = scale / clock.scale(step.s), tuple(scale * dc * w for w in reversed(weights))
+        mix = Mix(x=start, d=d) if i == 0 else Mix(anchor=start, d=d)
+        rows.append(Row(points[i], kind, mix, None if last else KEEP_ANCHOR if i else KEEP_STATE))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -57,7 +81,8 @@ class RungeKutta(Solver):
 
     Args:
         method: a name from TABLEAUX.
-        kind: "epsilon" for the EDM variable (x/alpha, sigma/alpha), "flow" for (x/(alpha+sigma), sigma/(alpha+sigma)).
+        kind: "epsilon" for the EDM variable (x/alpha, sigma/alpha), "flow" for (x/(alpha+sigma), sigma/(alpha+sigma)),
+            "x0" for (x/sigma, alpha/sigma).
     """
 
     method: str = "heun"
@@ -74,8 +99,8 @@ class RungeKutta(Solver):
 
     @property
     def name(self) -> str:
-        """The tableau's name, with "-flow" in the flow variable."""
-        return self.method + ("-flow" if self.kind == "flow" else "")
+        """The tableau's name, with "-flow" or "-x0" in those variables."""
+        return self.method + SUFFIXES[self.kind]
 
     @property
     def order(self) -> int:
@@ -103,23 +128,5 @@ class RungeKutta(Solver):
         return self.kind == "flow"
 
     def rows(self, step: Step) -> Sequence[Row]:
-        """One row a stage; each mixes the state at the start of the step with the slopes so far."""
-        clock, (_, a, b, _) = CLOCKS[self.kind], self.tableau
-        c0, dc = clock.value(step.s), clock.value(step.t) - clock.value(step.s)
-
-        def at(fraction: float) -> Point:
-            if fraction in (0.0, 1.0):
-                return step.t if fraction else step.s
-            return step.sde.point_at_lam(clock.lam_at(c0 + fraction * dc))
-
-        points = [at(sum(stage)) for stage in a]
-        rows = []
-        for i, (point, weights) in enumerate(zip(points, (*a[1:], b), strict=True)):
-            to = points[i + 1] if i + 1 < len(points) else step.t
-            scale = clock.scale(to)
-            start = scale / clock.scale(step.s)
-            d = tuple(scale * dc * w for w in reversed(weights))
-            last = i + 1 == len(points)
-            mix = Mix(x=start, d=d) if i == 0 else Mix(anchor=start, d=d)
-            rows.append(Row(point, self.kind, mix, None if last else KEEP_ANCHOR if i else KEEP_STATE))
-        return rows
+        """One row a stage."""
+        return tableau_rows(self.kind, self.tableau, step)

@@ -8,57 +8,19 @@ with their last stage where the step ends, and all their stages but the first ar
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from scoresde.rows import KEEP_ANCHOR, KEEP_STATE, Mix, Row, Step
+from scoresde.rows import Row, Step
 from scoresde.sde import Point
+from scoresde.solvers.runge_kutta import TABLEAUX, tableau_rows
 
-
-class Clock(NamedTuple):
-    """S and c at a noise level, and the half log-SNR at a value of c."""
-
-    scale: Callable[[Point], float]
-    value: Callable[[Point], float]
-    lam_at: Callable[[float], float]
-
-
-CLOCKS = {
-    "x0": Clock(lambda p: p.sigma, lambda p: p.alpha / p.sigma, math.log),
-    "epsilon": Clock(lambda p: p.alpha, lambda p: p.rho, lambda c: -math.log(c)),
-    "flow": Clock(
-        lambda p: p.alpha + p.sigma, lambda p: p.sigma / (p.alpha + p.sigma), lambda c: math.log1p(-c) - math.log(c)
-    ),
-}
-# Order of the multistep method -> (stages, weights) of a Runge–Kutta method of one order less: Euler, Heun, Kutta's of
-# order 3, and the classical one.
-METHODS: dict[int, tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]] = {
-    2: (((),), (1.0,)),
-    3: (((), (1.0,)), (1 / 2, 1 / 2)),
-    4: (((), (1 / 2,), (-1.0, 2.0)), (1 / 6, 4 / 6, 1 / 6)),
-    5: (((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1 / 6, 2 / 6, 2 / 6, 1 / 6)),
-}
+# Order of the multistep method -> a Runge–Kutta method of one order less.
+METHODS = {2: TABLEAUX["euler"], 3: TABLEAUX["heun"], 4: TABLEAUX["kutta3"], 5: TABLEAUX["rk4"]}
 
 
 def start_step(kind: str, order: int, step: Step) -> list[Row]:
     """One of the first steps of a multistep method of this order: the rows of a Runge–Kutta step."""
-    clock, (stages, weights) = CLOCKS[kind], METHODS[order]
-    c0, dc = clock.value(step.s), clock.value(step.t) - clock.value(step.s)
-
-    def at(fraction: float) -> Point:
-        if fraction in (0.0, 1.0):
-            return step.t if fraction else step.s
-        return step.sde.point_at_lam(clock.lam_at(c0 + fraction * dc))
-
-    points = [*(at(sum(stage)) for stage in stages), step.t]
-    rows = []
-    for i, on in enumerate((*stages[1:], weights)):
-        scale, last = clock.scale(points[i + 1]), i + 1 == len(stages)
-        a, d = scale / clock.scale(step.s), tuple(scale * dc * w for w in reversed(on))
-        mix = Mix(x=a, d=d) if i == 0 else Mix(anchor=a, d=d)
-        rows.append(Row(points[i], kind, mix, None if last else KEEP_ANCHOR if i else KEEP_STATE))
-    return rows
+    return tableau_rows(kind, METHODS[order], step)
 
 
 def steps_begin(step: Step, stages: int) -> list[int]:
