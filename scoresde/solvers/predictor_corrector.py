@@ -3,7 +3,7 @@ r"""What UniPC and SA-Solver share: exponential Adams methods whose points are c
 Over a step s → t of length :math:`h` in half log-SNR, with the prediction m replaced by the polynomial through some of
 its values, the reverse SDE
 
-.. math:: dx = \Big[f x - \tfrac{1+\tau^2}{2} g^2 \nabla\log p_t\Big] dt + \tau g\,dw
+.. math:: dx = \left[f x - \tfrac{1+\tau^2}{2} g^2 \nabla\log p_t\right] dt + \tau g\,dw
 
 of constant :math:`\tau` (0: the probability flow, 1: the reverse of the process) is solved exactly (Xue et al. 2023,
 arXiv:2309.05019, section 4). The predictor takes the polynomial through m at s and before. The evaluation at the
@@ -71,14 +71,14 @@ class PredictorCorrector(Solver):
 
     @abstractmethod
     def predict(self, step: Step) -> Mix:
-        """The predictor: coefficients of the state at s, of the predictions at (s, *step.past) and of the noise."""
+        """The predictor: coefficients of the state at s, of the predictions at ``(s, *step.past)`` and of the noise."""
 
     @abstractmethod
     def correct(self, step: Step) -> tuple[float, ...]:
-        """The corrector: weights of the predictions at (t, s, *step.past) in its place; () if there is none."""
+        """The corrector: weights of the predictions at ``(t, s, *step.past)`` in its place; () if there is none."""
 
     def correction(self, step: Step) -> tuple[float, ...]:
-        """What the corrector adds to the predicted point of t: weights of the predictions at (t, s, *step.past)."""
+        """What the corrector adds to the predicted point of t: weights of the predictions at ``(t, s, *step.past)``."""
         after, before = self.correct(step), (0.0, *self.predict(step).d)
         return tuple(c - p for c, p in zip_longest(after, before, fillvalue=0.0)) if after else ()
 
