@@ -157,7 +157,7 @@ class LazyRun:
         self._predictions.raise_if_bad(self._result, "the sample")
         return self.x
 
-    def tell(self, prediction: Tensor, kind: str = "x0") -> None:
+    def tell(self, prediction: Tensor, kind: str = "x0", unconditional: Tensor | None = None) -> None:
         """Give the prediction at (run.x, run.t) and go on to the next evaluation; see :meth:`scoresde.Run.tell`."""
         x, at, wanted = self._asking()
         self._tells.put(self._predictions.take(prediction, kind, x, at, wanted))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +38,20 @@ TIMES: dict[str, TimeConvention] = {
 }
 
 
+class Evaluation(NamedTuple):
+    """What a denoiser found at (x, t): the arguments of a run's ``tell``.
+
+    Attributes:
+        prediction: of the shape of x.
+        kind: what it predicts.
+        unconditional: of a guided network, its prediction without the condition, of the same kind.
+    """
+
+    prediction: Tensor
+    kind: str = "x0"
+    unconditional: Tensor | None = None
+
+
 class BaseDenoiser(ABC):
     """Anything that denoises: a process and ``__call__(x, t) -> x0``. Guidance wraps one and is again one."""
 
@@ -57,12 +71,13 @@ class BaseDenoiser(ABC):
         """The prediction of the given kind ("x0", "epsilon", "v", "flow", "score") at (x, t), in the dtype of x."""
         return _mixed(x, self(x, t, **cond), *convert("x0", kind, *_levels(self.sde, t))).to(x.dtype)
 
-    def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> tuple[Tensor, str]:
+    def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> Evaluation:
         """A prediction in whatever form comes first, and its kind: what a sampler tells its run.
 
-        A run converts it with its own state, which for a half-precision x is more exact than x.
+        Guidance adds the prediction without the condition, for CFG++. A run converts them with its own state, which for
+        a half-precision x is more exact than x.
         """
-        return self(x, t, **cond), "x0"
+        return Evaluation(self(x, t, **cond))
 
 
 @dataclass(frozen=True)
@@ -136,10 +151,10 @@ class Denoiser(BaseDenoiser):
         p, q = convert(own, kind, *_levels(self.sde, t))
         return _mixed(x, out, p + q * c_skip, q * c_out).to(x.dtype)
 
-    def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> tuple[Tensor, str]:
+    def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> Evaluation:
         """The network's own prediction and its kind; see :meth:`BaseDenoiser.evaluate`."""
         out, c_skip, c_out, own = self._called(x, t, cond)
-        return (out if self.precondition is None else _mixed(x, out, c_skip, c_out)), own
+        return Evaluation(out if self.precondition is None else _mixed(x, out, c_skip, c_out), own)
 
     def _called(self, x: Tensor, t: float | Tensor, cond: dict[str, Any]) -> tuple[Tensor, Any, Any, str]:
         """(out, c_skip, c_out, kind): the prediction of this kind is c_skip x + c_out out."""

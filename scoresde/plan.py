@@ -33,7 +33,10 @@ FORMAT = "scoresde-plan/1"
 
 
 class Matrices(NamedTuple):
-    """The canonical form, float64 on the host: A (N+1,), B (N+1, N) strictly lower triangular, C (N+1, K)."""
+    """The canonical form, float64 on the host: A (N+1,), B (N+1, N) strictly lower triangular, C (N+1, K).
+
+    A row that keeps a pair (CFG++) has two columns of B, that of its guided prediction first.
+    """
 
     A: Tensor
     B: Tensor
@@ -63,8 +66,8 @@ class Plan:
         object.__setattr__(self, "rows", tuple(self.rows))
         made, noises = 0, set()
         for i, row in enumerate(self.rows):
-            if row.at is not None:
-                made += 1
+            made += row.made
+            if row.made:
                 choose(row.kind, PREDICTIONS, f"rows[{i}].kind")
             for m in _mixes(row):
                 numbers = (m.x, m.anchor, *m.d, *(c for _, c in m.z))
@@ -102,8 +105,7 @@ class Plan:
         need, keep = 0, []
         for row in reversed(self.rows):
             keep.append(need)
-            made = 0 if row.at is None else 1
-            need = max(need, *(len(m.d) for m in _mixes(row)), made) - made
+            need = max(need, *(len(m.d) for m in _mixes(row)), row.made) - row.made
         return tuple(reversed(keep))
 
     @property
@@ -140,13 +142,15 @@ class Plan:
         Raises:
             ValueError: the plan mixes a kind of prediction that does not exist at the noise level of some row.
         """
-        n, k = self.nfe, self.noises
+        n, k = sum(row.made for row in self.rows), self.noises
         unit = torch.eye(1 + n + k, dtype=torch.float64)
         run = self.start(unit[:1], noise=lambda i: unit[1 + n + i, None], check="off")
-        seen = []
-        for j in range(n):
-            seen.append(run.x[0])
-            run.tell(unit[1 + j, None])
+        seen, j = [], 1
+        for row in self.rows:
+            if row.made:
+                seen.append(run.x[0])
+                run.tell(unit[j, None], unconditional=unit[j + 1, None] if row.pair else None)
+                j += row.made
         table = torch.stack([*seen, run.sample[0]])
         return Matrices(table[:, 0], table[:, 1 : 1 + n], table[:, 1 + n :])
 
@@ -168,6 +172,7 @@ class Plan:
                 "kind": row.kind,
                 "x": _mix_to_dict(row.x),
                 "anchor": None if row.anchor is None else _mix_to_dict(row.anchor),
+                **({"pair": True} if row.pair else {}),
             }
             for row in self.rows
         ]
@@ -191,6 +196,7 @@ class Plan:
                     str(r["kind"]),
                     _mix_from_dict(r["x"]),
                     None if r["anchor"] is None else _mix_from_dict(r["anchor"]),
+                    bool(r.get("pair", False)),
                 )
                 for r in top["rows"]
             )
@@ -278,7 +284,8 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
                 # A prediction of another kind is not one that this solver can extrapolate from, nor is one from pure
                 # noise, unless its variable is finite there.
                 usable = row.kind == solver.kind and (row.at.alpha > 0 or solver.starts_at_zero_snr)
-                past = [row.at, *past] if usable else []
+                usable = usable and row.pair == solver.pairs
+                past = [*[row.at] * row.made, *past] if usable else []
             rows.append(row)
             noises = max([noises, *(1 + k for m in _mixes(row) for k, _ in m.z)])
         del past[solver.memory :]

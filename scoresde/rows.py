@@ -43,12 +43,20 @@ class Row(NamedTuple):
         kind: the kind of prediction (see :mod:`scoresde.predictions`) that this row's d[0] multiplies.
         x: the new state.
         anchor: the new anchor; None makes the new state the anchor too.
+        pair: the unconditional prediction of a guided network is kept too, just behind the guided one: d[0] is guided,
+            d[1] unconditional (CFG++).
     """
 
     at: Point | None
     kind: str
     x: Mix
     anchor: Mix | None = None
+    pair: bool = False
+
+    @property
+    def made(self) -> int:
+        """Predictions that this row adds to the history."""
+        return 0 if self.at is None else 1 + self.pair
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ class Solver(ABC):
             which the linear part of the equation is solved, not of those in the process's own time.
         further_evaluations: of the network, for the first steps of a multistep method that starts with several
             evaluations a step; a plan of n full steps takes n * evaluations + further_evaluations.
+        pairs: it keeps pairs of a guided and an unconditional prediction (see :class:`Row`); each counts in its memory.
         shows_order_at: steps, over some 8 units of half log-SNR, from which doubling them shows ``converges`` to 0.15.
     """
 
@@ -115,6 +124,7 @@ class Solver(ABC):
     starts_at_zero_snr: ClassVar[bool] = False
     ends_at_data: ClassVar[bool] = False
     keeps_constant_data: ClassVar[bool] = True
+    pairs: ClassVar[bool] = False
     shows_order_at: ClassVar[int] = 160
 
     @property

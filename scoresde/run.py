@@ -57,8 +57,8 @@ class Stepping(Protocol):
         """The result."""
         ...
 
-    def tell(self, prediction: Tensor, kind: str = "x0") -> None:
-        """Give the prediction at (x, t) and go on."""
+    def tell(self, prediction: Tensor, kind: str = "x0", unconditional: Tensor | None = None) -> None:
+        """Give the prediction at (x, t), and that without the condition if the network is guided, and go on."""
         ...
 
 
@@ -95,8 +95,10 @@ class Predictions:
         self.marks: list[Tensor] = []
         self.times: list[float] = []
 
-    def take(self, prediction: Tensor, kind: str, x: Tensor, at: Point, wanted: str) -> Tensor:
-        """The prediction as ``wanted``, in the dtype of the master state x."""
+    def take(self, prediction: Tensor, kind: str, x: Tensor, at: Point, wanted: str, *, second: bool = False) -> Tensor:
+        """The prediction as ``wanted``, in the dtype of the master state x; the ``second`` of an evaluation shares the
+        mark of the first.
+        """
         if not isinstance(prediction, Tensor) or prediction.shape != x.shape:
             got = tuple(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
             raise ValueError(f"prediction must be a tensor of shape {tuple(x.shape)}, like the state; got {got}")
@@ -104,8 +106,12 @@ class Predictions:
             raise TypeError(f"prediction must be a tensor of floating-point numbers, got {prediction.dtype}")
         prediction = prediction.to(x.dtype)
         if self.check != "off":
-            self.marks.append(prediction.sum())
-            self.times.append(at.t)
+            mark = prediction.sum()
+            if second:
+                self.marks[-1] = self.marks[-1] + mark
+            else:
+                self.marks.append(mark)
+                self.times.append(at.t)
             if self.check == "each":
                 self.raise_if_bad(prediction, "it")
         on_x, on_prediction = convert(kind, wanted, at.alpha, at.sigma)
@@ -203,20 +209,27 @@ class Run:
         return self.x
 
     # -- telling
-    def tell(self, prediction: Tensor, kind: str = "x0") -> None:
+    def tell(self, prediction: Tensor, kind: str = "x0", unconditional: Tensor | None = None) -> None:
         """Give the network's prediction at (run.x, run.t) and advance to the next evaluation.
 
         Args:
             prediction: of the shape of run.x.
             kind: what it predicts: "x0" (the output of a Denoiser), "epsilon", "v", "flow" or "score".
+            unconditional: of a guided network, its prediction without the condition, of the same kind. Only CFG++ uses
+                it; None means that there is no guidance, and both are the same.
 
         Raises:
             ValueError: wrong shape, an unknown kind, the run is done, or (check="each") non-finite values.
         """
         at, row = self.point, self.plan.rows[self._row]
         m = self._predictions.take(prediction, kind, self._x, at, row.kind)
+        made = (m,)
+        if row.pair and unconditional is not None:
+            made = (m, self._predictions.take(unconditional, kind, self._x, at, row.kind, second=True))
+        elif row.pair:
+            made = (m, m)
         self._nfe += 1
-        self._apply(row, (m, *self._history))
+        self._apply(row, (*made, *self._history))
         self._skip_rows_without_evaluation()
 
     def _apply(self, row: Row, history: tuple[Tensor, ...]) -> None:

@@ -50,7 +50,8 @@ def test_per_sample_times_are_the_single_times() -> None:
 def test_evaluate_is_a_prediction_of_the_kind_it_names(precondition: ss.EDMPrecond | None) -> None:
     denoiser = ss.Denoiser(lambda x, t: torch.sin(x), ss.VP(), "v", precondition=precondition)
     x = torch.randn(4, 3, dtype=torch.float64)
-    out, kind = denoiser.evaluate(x, 0.4)
+    out, kind, unconditional = denoiser.evaluate(x, 0.4)
+    assert unconditional is None
     assert kind == ("v" if precondition is None else "x0")
     assert torch.allclose(out, denoiser.predict(x, 0.4, kind), atol=1e-14)
 

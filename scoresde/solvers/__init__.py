@@ -9,6 +9,7 @@ from typing import Any
 
 from scoresde.rows import Solver
 from scoresde.solvers.adams import Adams
+from scoresde.solvers.cfgpp import CFGpp
 from scoresde.solvers.ddim import DDIM
 from scoresde.solvers.deis import DEIS
 from scoresde.solvers.dpm_solver import SinglestepDPM
@@ -208,12 +209,39 @@ TABLE: dict[str, Entry] = {
         ("PNDMScheduler", "f-pndm"),
         "multistep, weights of equal steps, pseudo Runge–Kutta start",
     ),
+    "ddim-cfgpp": Entry(CFGpp, {}, ("euler_cfg_pp", "sample_euler_cfg_pp"), "CFG++ of a guided network"),
+    "ddpm-cfgpp": Entry(
+        CFGpp,
+        {"inner": DDIM(eta=1.0)},
+        ("euler_ancestral_cfg_pp", "sample_euler_ancestral_cfg_pp"),
+        "CFG++ of a guided network, ancestral",
+    ),
+    "dpmpp-2m-cfgpp": Entry(
+        CFGpp,
+        {"inner": MultistepDPM(2)},
+        ("dpmpp_2m_cfg_pp", "sample_dpmpp_2m_cfg_pp"),
+        "CFG++ of a guided network, multistep",
+    ),
+    "dpmpp-2s-ancestral-cfgpp": Entry(
+        CFGpp,
+        {"inner": SinglestepDPM(2, "x0", eta=1.0)},
+        ("dpmpp_2s_ancestral_cfg_pp", "sample_dpmpp_2s_ancestral_cfg_pp"),
+        "CFG++ of a guided network, singlestep, ancestral",
+    ),
+    "adams-2-cfgpp": Entry(CFGpp, {"inner": Adams(2)}, (), "CFG++ of a guided network, multistep, exact weights"),
+    "adams-2-cfgpp-unconditional": Entry(
+        CFGpp,
+        {"inner": Adams(2), "newest": "unconditional"},
+        ("res_multistep_cfg_pp", "sample_res_multistep_cfg_pp"),
+        "CFG++ of a guided network, as ComfyUI's res_multistep",
+    ),
 }
 
 __all__ = [
     "DDIM",
     "OfficialIPNDMv",
     "Adams",
+    "CFGpp",
     "PNDM",
     "DEIS",
     "ERSDE",
