@@ -29,6 +29,7 @@ class LazySolver(ABC):
 
     kind: str
     order: int
+    paper: ClassVar[str] = ""
 
     @property
     @abstractmethod

@@ -20,7 +20,6 @@ except ImportError:  # the base installation is the library alone
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from scoresde.bench.suite import Suite
 
@@ -253,29 +252,36 @@ def solvers(
     """List the solvers, or explain one."""
     with user_errors():
         if name is None:
-            console().print(_solver_table())
+            _print_catalogue(console())
         else:
             print(_explain(name, sde, grid, steps))
 
 
-def _solver_table() -> Table:
-    from rich import box
-    from rich.table import Table
+def _print_catalogue(out: Console) -> None:
+    """One line of numbers a solver; below it what it is, its other names and its paper, over the whole width."""
+    from textwrap import fill
+
+    from rich.text import Text
 
     from scoresde.catalogue import TABLE
     from scoresde.catalogue import solvers as catalogue
+    from scoresde.rows import Solver
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("name", "order", "predicts", "NFE/step", "noise", "what it is"):
-        table.add_column(
-            heading, no_wrap=heading == "name", justify="right" if heading in ("order", "NFE/step") else "left"
-        )
+    def line(*cells: str) -> str:
+        name, order, predicts, calls, memory, noise = cells
+        return f"{name:<30} {order:>5}  {predicts:<8} {calls:>8} {memory:>6}  {noise}".rstrip()
+
+    wide = out.width if out.is_terminal else 1000  # a line of a file is one thing to search
+    out.print(Text(line("name", "order", "predicts", "NFE/step", "memory", "noise"), "bold underline"))
     for name, solver in catalogue().items():
-        order = getattr(solver, "converges", getattr(solver, "order", ""))
-        noise = "yes" if getattr(solver, "noises", 0) else ""
-        calls = getattr(solver, "evaluations", "adaptive")
-        table.add_row(name, str(order), solver.kind, str(calls), noise, TABLE[name].summary)
-    return table
+        fixed = isinstance(solver, Solver)
+        cost = (str(solver.evaluations), str(solver.memory)) if fixed else ("adaptive", "")
+        noise = "yes" if fixed and solver.noises else ""
+        out.print(Text(line(name, str(solver.converges if fixed else solver.order), solver.kind, *cost, noise), "bold"))
+        entry = TABLE[name]
+        also = f" Also: {', '.join(entry.aliases)}." if entry.aliases else ""
+        about = f"{entry.summary[:1].upper()}{entry.summary[1:]}.{also} {solver.paper}."
+        out.print(Text(fill(about, wide, initial_indent="    ", subsequent_indent="    ")))
 
 
 def _explain(name: str, sde: str, grid: str, steps: int) -> str:

@@ -230,6 +230,15 @@ def test_labels_choose_the_class(tmp_path: Path):
 def test_solvers_lists_the_catalogue():
     text = call("solvers").stdout
     assert all(name in text for name in scoresde.solvers())
+    flat = " ".join(text.split())
+    for words in (
+        "DPMSolverMultistepScheduler",
+        "NFE/step",
+        "memory",
+        "arXiv:2211.01095",
+        "multistep; the usual choice",
+    ):
+        assert words in flat
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpmpp-2m", "heun", "rk45", "DPM++ 2M Karras"])
