@@ -236,7 +236,7 @@ def test_solvers_lists_the_catalogue():
         "NFE/step",
         "memory",
         "arXiv:2211.01095",
-        "multistep; the usual choice",
+        "the usual choice",
     ):
         assert words in flat
 
