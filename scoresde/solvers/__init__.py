@@ -73,6 +73,7 @@ TABLE: dict[str, Entry] = {
     "bogacki-shampine5": Entry(
         RungeKutta, {"method": "bogacki-shampine5"}, ("bogacki-shampine_7s",), "order 5, 7 stages"
     ),
+    "rk6": Entry(RungeKutta, {"method": "rk6"}, ("rk6_7s",), "Butcher's of order 6, 7 stages"),
     "midpoint-flow": Entry(RungeKutta, {"method": "midpoint", "kind": "flow"}, (), "midpoint in the flow's own time"),
     "rk4-flow": Entry(RungeKutta, {"method": "rk4", "kind": "flow"}, (), "order 4 in the flow's own time"),
     "lawson-midpoint": Entry(
@@ -92,12 +93,6 @@ TABLE: dict[str, Entry] = {
         {"method": "rk4", "kind": "x0", "form": "lawson"},
         ("lawson4_4s",),
         "order 4 with an integrating factor, data prediction",
-    ),
-    "lawson-rk4-epsilon": Entry(
-        RungeKutta,
-        {"method": "rk4", "kind": "epsilon", "form": "lawson"},
-        (),
-        "order 4 with an integrating factor, noise prediction",
     ),
     "res-2s": Entry(ExponentialRK, {"method": "res-2s"}, (), "exponential Runge–Kutta, order 2, any inner point"),
     "res-3s": Entry(ExponentialRK, {"method": "res-3s"}, (), "exponential Runge–Kutta, order 3, any inner points"),
@@ -121,9 +116,6 @@ TABLE: dict[str, Entry] = {
     "krogstad-4": Entry(
         ExponentialRK, {"method": "krogstad-4"}, ("res_4s_krogstad", "etd4rk-b"), "order 4, stiff order 3"
     ),
-    "krogstad-4-epsilon": Entry(
-        ExponentialRK, {"method": "krogstad-4", "kind": "epsilon"}, (), "order 4, stiff order 3, noise prediction"
-    ),
     "strehmel-weiner-4": Entry(
         ExponentialRK, {"method": "strehmel-weiner-4"}, ("res_4s_strehmel_weiner",), "order 4, stiff order 3"
     ),
@@ -139,6 +131,9 @@ TABLE: dict[str, Entry] = {
         ExponentialRK, {"method": "exprk5s8"}, ("res_8s", "res_8s_alt"), "Luan and Ostermann's, 8 stages, stiff order 5"
     ),
     "exprk5s10": Entry(ExponentialRK, {"method": "exprk5s10"}, ("res_10s",), "Luan's, 10 stages, stiff order 5"),
+    "exprk6s16": Entry(
+        ExponentialRK, {"method": "exprk6s16"}, ("res_16s",), "Luan and Alhsmy's, 16 stages, stiff order 6"
+    ),
     "pf-euler": Entry(ProbabilityFlow, {"method": "euler"}, (), "Euler on the probability flow in time"),
     "pf-heun": Entry(ProbabilityFlow, {"method": "heun"}, (), "Heun on the probability flow in time"),
     "euler-maruyama": Entry(EulerMaruyama, {}, ("em",), "Euler–Maruyama on the reverse SDE"),

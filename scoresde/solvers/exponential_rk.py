@@ -63,6 +63,7 @@ class ExponentialRK(Solver):
     exprk4s6               6       4      4            Luan 2021
     exprk5s8               8       5      5            Luan & Ostermann 2014
     exprk5s10              10      5      5            Luan 2021
+    exprk6s16              16      6      6            Luan & Alhsmy 2024
     =====================  ======  =====  ===========  ================================================
 
     The order is the classical one, which is what shows as steps shrink: the linear part is the number -1 or 1 here, not
@@ -71,12 +72,14 @@ class ExponentialRK(Solver):
     prediction "res-2s" is DPM-Solver++ 2S in its taylor form, and "res-3s" with c2 = 1/3, c3 = 2/3 is DPM-Solver++ 3S.
 
     RES4LYF's etdrk4_4s, res_4s_friedli and res_5s_hochbruck-ostermann have weights from a source in which phi_k at a
-    node carries the factor c^k; they leave it out and converge with order 2. Its res_3s has a slip in the free nodes
+    node carries the factor c^k; they leave it out and converge with order 2 (its res_8s_alt and res_4s_krogstad_alt
+    share the slip, and res_16s converges with order 1). Its res_3s has a slip in the free nodes
     (see :func:`scoresde.solvers.exponential_schemes.parabola_weights`), which shows unless c3 = 1.
 
     Args:
         method: a name of the table, or a :class:`scoresde.solvers.exponential_schemes.Scheme` of your own.
-        kind: "x0" for data prediction, "epsilon" for noise prediction (names end in "-epsilon").
+        kind: "x0" for data prediction; "epsilon" for noise prediction (names end in "-epsilon"), whose weights grow
+            like e^h: of the same order, and useless at a few steps of several units of half log-SNR.
         c2, c3: the inner nodes of "res-2s" (c2, 1/2 by default) and of "res-3s" (1/2 and 1), as fractions of the step
             in half log-SNR.
     """
@@ -126,6 +129,11 @@ class ExponentialRK(Solver):
     def memory(self) -> int:
         """The predictions of the step's earlier stages."""
         return self.evaluations - 1
+
+    @property
+    def shows_order_at(self) -> int:  # type: ignore[override]
+        """Early for order 6, whose errors are down to rounding soon after."""
+        return 80 if self.order > 5 else 160
 
     def rows(self, step: Step) -> Sequence[Row]:
         """One row a stage."""
