@@ -157,6 +157,7 @@ def test_comfyui_res_multistep_is_adams_of_order_2(eta: float) -> None:
         aimed = down
 
 
+@pytest.mark.slow
 def test_res4lyf_without_the_factors_of_the_nodes_has_order_2() -> None:
     """Its etdrk4_4s: not what it declares, and what it does."""
     shipped = Scheme(4, 2, (0.0, 1 / 2, 1 / 2, 1.0), ((), (), (p(1, 1 / 2),), (NONE, 2 * p(1, 1 / 2))), SIMPSON)
