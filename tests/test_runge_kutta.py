@@ -70,7 +70,11 @@ def textbook(tableau: Tableau, form: str, denoiser: ExactDenoiser, times: list[f
 
 @pytest.mark.parametrize(("form", "kind"), VARIABLES)
 @pytest.mark.parametrize("method", ["midpoint", "ssprk3", "ralston4", "rk6"])
-@pytest.mark.parametrize("sde", PROCESSES.values(), ids=PROCESSES)
+@pytest.mark.parametrize(
+    "sde",
+    [pytest.param(sde, marks=() if name == "vp" else pytest.mark.slow) for name, sde in PROCESSES.items()],
+    ids=PROCESSES,
+)
 def test_rows_are_the_textbook_method(method: str, form: str, kind: str, sde: ss.SDE) -> None:
     denoiser = GaussianMixture.five().denoiser(sde)
     x_T = starts(5) * sde.prior_std()
