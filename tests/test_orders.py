@@ -32,7 +32,8 @@ def mixture(request: pytest.FixtureRequest) -> OnMixture:
 )
 def test_global_order_on_the_mixture(solver: ss.Solver, mixture: OnMixture) -> None:
     coarse = 240 if mixture.sde.name == "flow" else 160
-    coarse = coarse * 5 // 2 if solver.order > 3 else coarse  # a high order shows on fine grids only
+    if solver.order > 3 and solver.shows_order_at >= 160:
+        coarse = coarse * 5 // 2  # a high order shows on fine grids only, but there the errors of some are rounding
     coarse = max(coarse, solver.shows_order_at)
     (slope,) = mixture.slopes(solver, (coarse, 2 * coarse))
     assert slope == pytest.approx(solver.converges, abs=0.15)

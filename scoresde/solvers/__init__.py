@@ -15,6 +15,7 @@ from scoresde.solvers.deis import DEIS
 from scoresde.solvers.dpm_solver import SinglestepDPM
 from scoresde.solvers.dpmpp import MultistepDPM
 from scoresde.solvers.er_sde import ERSDE
+from scoresde.solvers.exponential_rk import ExponentialRK, MultistepRES
 from scoresde.solvers.pndm import PNDM, OfficialIPNDMv
 from scoresde.solvers.runge_kutta import RungeKutta
 from scoresde.solvers.sa_solver import SASolver, TauBetween
@@ -40,7 +41,12 @@ TABLE: dict[str, Entry] = {
         ("EulerDiscreteScheduler", "sample_euler"),
         "Euler in the EDM variable (= DDIM)",
     ),
-    "heun": Entry(RungeKutta, {"method": "heun"}, ("HeunDiscreteScheduler", "sample_heun", "edm"), "EDM's Heun"),
+    "heun": Entry(
+        RungeKutta,
+        {"method": "heun"},
+        ("HeunDiscreteScheduler", "sample_heun", "edm", "heun_2s", "deis-rho2heun"),
+        "EDM's Heun",
+    ),
     "euler-flow": Entry(
         RungeKutta,
         {"method": "euler", "kind": "flow"},
@@ -49,6 +55,85 @@ TABLE: dict[str, Entry] = {
     ),
     "heun-flow": Entry(
         RungeKutta, {"method": "heun", "kind": "flow"}, ("FlowMatchHeunDiscreteScheduler",), "Heun of flow matching"
+    ),
+    "midpoint": Entry(RungeKutta, {"method": "midpoint"}, ("midpoint_2s",), "midpoint in the EDM variable"),
+    "ralston": Entry(RungeKutta, {"method": "ralston"}, ("ralston_2s",), "Ralston's of order 2, in the EDM variable"),
+    "heun3": Entry(RungeKutta, {"method": "heun3"}, ("heun_3s", "deis-rho3heun"), "Heun's of order 3"),
+    "kutta3": Entry(RungeKutta, {"method": "kutta3"}, ("kutta_3s", "deis-rho3kutta"), "Kutta's of order 3"),
+    "ralston3": Entry(RungeKutta, {"method": "ralston3"}, ("ralston_3s", "deis-rho3ral"), "Ralston's of order 3"),
+    "houwen-wray3": Entry(
+        RungeKutta, {"method": "houwen-wray3"}, ("houwen-wray_3s", "deis-rho3vdh"), "van der Houwen's of order 3"
+    ),
+    "ssprk3": Entry(
+        RungeKutta, {"method": "ssprk3"}, ("ssprk3_3s", "deis-rho3ssprk"), "strong stability preserving, order 3"
+    ),
+    "rk4": Entry(RungeKutta, {"method": "rk4"}, ("rk4_4s", "deis-rho4rk"), "the classical one of order 4"),
+    "rk38": Entry(RungeKutta, {"method": "rk38"}, ("rk38_4s",), "the 3/8 rule, order 4"),
+    "ralston4": Entry(RungeKutta, {"method": "ralston4"}, ("ralston_4s",), "Ralston's of order 4"),
+    "rk5": Entry(RungeKutta, {"method": "rk5"}, (), "Butcher's of order 5, 6 stages"),
+    "bogacki-shampine5": Entry(
+        RungeKutta, {"method": "bogacki-shampine5"}, ("bogacki-shampine_7s",), "order 5, 7 stages"
+    ),
+    "rk6": Entry(RungeKutta, {"method": "rk6"}, ("rk6_7s",), "Butcher's of order 6, 7 stages"),
+    "midpoint-flow": Entry(RungeKutta, {"method": "midpoint", "kind": "flow"}, (), "midpoint in the flow's own time"),
+    "rk4-flow": Entry(RungeKutta, {"method": "rk4", "kind": "flow"}, (), "order 4 in the flow's own time"),
+    "lawson-midpoint": Entry(
+        RungeKutta,
+        {"method": "midpoint", "kind": "x0", "form": "lawson"},
+        ("lawson2a_2s",),
+        "midpoint with an integrating factor, data prediction",
+    ),
+    "lawson-heun": Entry(
+        RungeKutta,
+        {"method": "heun", "kind": "x0", "form": "lawson"},
+        ("lawson2b_2s",),
+        "Heun with an integrating factor, data prediction",
+    ),
+    "lawson-rk4": Entry(
+        RungeKutta,
+        {"method": "rk4", "kind": "x0", "form": "lawson"},
+        ("lawson4_4s",),
+        "order 4 with an integrating factor, data prediction",
+    ),
+    "res-2s": Entry(ExponentialRK, {"method": "res-2s"}, (), "exponential Runge–Kutta, order 2, any inner point"),
+    "res-3s": Entry(ExponentialRK, {"method": "res-3s"}, (), "exponential Runge–Kutta, order 3, any inner points"),
+    "res-3m": Entry(MultistepRES, {}, (), "multistep, the weights of RES 3S"),
+    "res-3m-official": Entry(MultistepRES, {"official": True}, (), "RES 3M with a slip, as RES4LYF ships it (order 2)"),
+    "etdrk2": Entry(
+        ExponentialRK,
+        {"method": "etdrk2"},
+        ("etd2rk", "etdrk2_2s", "res_2s_stable"),
+        "Cox and Matthews' of order 2 (= RES 2S, c2 = 1)",
+    ),
+    "etdrk3": Entry(
+        ExponentialRK, {"method": "etdrk3"}, ("etd3rk", "res_3s_cox_matthews"), "Cox and Matthews' of order 3"
+    ),
+    "etdrk4": Entry(
+        ExponentialRK,
+        {"method": "etdrk4"},
+        ("etd4rk", "etdrk4_4s", "res_4s_cox_matthews", "cox-matthews-4"),
+        "Cox and Matthews' of order 4, stiff order 2",
+    ),
+    "krogstad-4": Entry(
+        ExponentialRK, {"method": "krogstad-4"}, ("res_4s_krogstad", "etd4rk-b"), "order 4, stiff order 3"
+    ),
+    "strehmel-weiner-4": Entry(
+        ExponentialRK, {"method": "strehmel-weiner-4"}, ("res_4s_strehmel_weiner",), "order 4, stiff order 3"
+    ),
+    "friedli-4": Entry(ExponentialRK, {"method": "friedli-4"}, ("res_4s_friedli",), "order 4, stiff order 3"),
+    "hochbruck-ostermann-4": Entry(
+        ExponentialRK,
+        {"method": "hochbruck-ostermann-4"},
+        ("hochbruck-ostermann", "hochbruck-ostermann-5", "res_5s", "res_5s_hochbruck-ostermann", "exprk4s5"),
+        "5 stages, order 4, stiff order 4",
+    ),
+    "exprk4s6": Entry(ExponentialRK, {"method": "exprk4s6"}, ("res_6s",), "Luan's, 6 stages, stiff order 4"),
+    "exprk5s8": Entry(
+        ExponentialRK, {"method": "exprk5s8"}, ("res_8s", "res_8s_alt"), "Luan and Ostermann's, 8 stages, stiff order 5"
+    ),
+    "exprk5s10": Entry(ExponentialRK, {"method": "exprk5s10"}, ("res_10s",), "Luan's, 10 stages, stiff order 5"),
+    "exprk6s16": Entry(
+        ExponentialRK, {"method": "exprk6s16"}, ("res_16s",), "Luan and Alhsmy's, 16 stages, stiff order 6"
     ),
     "pf-euler": Entry(ProbabilityFlow, {"method": "euler"}, (), "Euler on the probability flow in time"),
     "pf-heun": Entry(ProbabilityFlow, {"method": "heun"}, (), "Heun on the probability flow in time"),
@@ -148,7 +233,12 @@ TABLE: dict[str, Entry] = {
         UniPC, {"order": 3, "variant": "vary", "official": True}, (), "vary_coeff as shipped (order 1)"
     ),
     "sa-solver": Entry(SASolver, {}, ("SASolverScheduler",), "stochastic Adams, predictor and corrector"),
-    "adams-2": Entry(Adams, {"order": 2}, (), "multistep, exact weights (= DPM-Solver++ 2M, taylor)"),
+    "adams-2": Entry(
+        Adams,
+        {"order": 2},
+        ("res_2m", "res_multistep", "sample_res_multistep"),
+        "multistep, exact weights (= RES 2M = DPM-Solver++ 2M, taylor)",
+    ),
     "adams-3": Entry(Adams, {"order": 3}, (), "multistep, exact weights (= DPM-Solver++ 3M, corrected)"),
     "adams-4-rk": Entry(
         Adams, {"order": 4, "start": "runge-kutta"}, (), "multistep, exact weights, first steps of its order"
@@ -245,6 +335,8 @@ __all__ = [
     "PNDM",
     "DEIS",
     "ERSDE",
+    "ExponentialRK",
+    "MultistepRES",
     "TABLE",
     "Churn",
     "DPMppSDE",

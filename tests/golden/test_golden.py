@@ -15,7 +15,7 @@ from tests.golden.store import COMPACT, Case, Folder, golden
 REASONS = {str(case): reason_not_covered(case) for case in golden().cases}
 COVERED = [case for case in golden().cases if REASONS[str(case)] is None]
 # Of the compact copy; a rule that stops to apply must not pass unnoticed. Raise it when cases come to be covered.
-COVERED_IN_COMPACT = 495
+COVERED_IN_COMPACT = 505
 
 
 def _start(case: Case, reading: Reading) -> torch.Tensor:

@@ -16,10 +16,21 @@ SHOWN = ("ts_phase", "ts_order", "num_step", "sampling_eps", "sampling_T")
 N = 10000  # known_issues: "left Riemann sums with 10000 nodes: relative accuracy about 1e-4"
 
 
+RHO_RK = {
+    "1euler": "euler",
+    "2heun": "heun",
+    "3heun": "heun3",
+    "3kutta": "kutta3",
+    "3ral": "ralston3",
+    "3ssprk": "ssprk3",
+    "3vdh": "houwen-wray3",
+    "4rk": "rk4",
+}
+
+
 def deis_rho_rk(case: Case, o: Options) -> Reading:
     o.ignore("method", "ab_order")
-    methods = {"1euler": "euler", "2heun": "heun"}
-    return on_grid(case, RungeKutta(methods[o.need("rk_method", "3kutta", *methods)]))
+    return on_grid(case, RungeKutta(RHO_RK[o.need("rk_method", "3kutta", *RHO_RK)]))
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from typing import ClassVar
 
 import scoresde as ss
 from scoresde.plan import plan_steps
-from scoresde.rows import Row, Solver, Step
+from scoresde.rows import KEEP_STATE, Mix, Row, Solver, Step
 from scoresde.solvers import Churn, ProbabilityFlow, RungeKutta
 from scoresde.solvers.stochastic import MOST_CHURN
+from scoresde.solvers.tableaus import two_stages
 from tests.golden.processes import Ablation, NotYet, times_at, vp_through
 from tests.golden.reading import Options, Reading, Rule, a_draw_each_step, no_churn, on_grid, running
 from tests.golden.store import Case
@@ -50,12 +51,24 @@ def edm_sampler(case: Case, o: Options) -> Reading:
 
 @dataclass(frozen=True)
 class AblationSolver(ProbabilityFlow):
-    """Euler or Heun in time, and Euler on the last step, which runs into t = 0."""
+    """Euler or a method of two stages in time, the second at the fraction alpha of the step (Heun at 1), and Euler on
+    the last step, which runs into t = 0."""
+
+    alpha: float = 1.0
 
     ends_at_data: ClassVar[bool] = True
 
     def rows(self, step: Step) -> Sequence[Row]:
-        return ProbabilityFlow("euler" if step.remaining == 1 else self.method).rows(step)
+        if step.remaining == 1 or self.method == "euler" or self.alpha == 1.0:
+            return ProbabilityFlow("euler" if step.remaining == 1 else self.method).rows(step)
+        dt = step.t.t - step.s.t
+        u = step.sde.point(step.s.t + self.alpha * dt)
+        (euler,) = ProbabilityFlow("euler").rows(replace(step, t=u))
+        # The first slope is the way to u over alpha dt; the slopes have the weights 1 - 1 / (2 alpha), 1 / (2 alpha).
+        first, half = (1 - 1 / (2 * self.alpha)) / self.alpha, dt / (2 * self.alpha)
+        drift, on_noise = step.sde.drift(u.t), step.sde.diffusion_squared(u.t) / (2 * u.sigma)
+        mean = Mix(x=first + half * drift, anchor=1 - first, d=(half * on_noise,))
+        return [euler._replace(anchor=KEEP_STATE), Row(u, self.kind, mean)]
 
 
 # Its default ends of the noise level, by discretisation (Karras et al. 2022, Table 1).
@@ -69,15 +82,14 @@ ABLATION_ENDS: dict[str, Callable[[float], tuple[float, float]]] = {
 
 def edm_ablation(case: Case, o: Options) -> Reading:
     method = o.need("solver", "heun", "euler", "heun")
-    if method == "heun":
-        o.need("alpha", 1, 1)
-    o.ignore("alpha")
+    alpha = float(o.get("alpha", 1))
     schedule, scaling, eps = o.get("schedule", "linear"), o.get("scaling", "none"), o.get("epsilon_s", 1e-3)
     low, high = ABLATION_ENDS[o.get("discretization", "edm")](eps)
     beta_d, beta_min = vp_through(o.get("sigma_min", low), o.get("sigma_max", high), eps)
     first = o.get("sigma_max", high)
     if (schedule, scaling) == ("linear", "none"):
-        return with_churn(case, o, RungeKutta(method), first, on_grid(case, RungeKutta(method), latents=True))
+        solver = RungeKutta("euler" if method == "euler" else two_stages(alpha))
+        return with_churn(case, o, solver, first, on_grid(case, solver, latents=True))
     sde = Ablation(schedule, scaling == "vp", beta_d, beta_min)
     if (schedule, scaling) == ("vp", "vp") and beta_min > 0:
         sde = ss.VP(beta_min, beta_min + beta_d)
@@ -85,7 +97,7 @@ def edm_ablation(case: Case, o: Options) -> Reading:
     last = len(times) - 2
     # Our Heun would not take the last step itself, hence its count of evaluations by hand.
     states = running(1 if method == "euler" or i == last else 2 for i in range(len(times) - 1))
-    solver = AblationSolver(method)
+    solver = AblationSolver(method, alpha)
     return with_churn(
         case, o, solver, first, Reading(sde, plan_steps(solver, sde, pairwise(times)), states, latents=True)
     )
