@@ -247,7 +247,7 @@ def test_order_of_last_steps(name: str) -> None:
         (lambda: Adams(3, "x0", "clock"), "variable='clock' is unknown"),
         (lambda: Adams(3, "flow"), "variable='lam' is unknown"),
         (lambda: Adams(3, start="heun"), "start='heun' is unknown"),
-        (lambda: Adams(6, start="runge-kutta"), r"for orders \[2, 3, 4, 5\], got order=6"),
+        (lambda: Adams(6, start="runge-kutta"), r"of order \[2, 3, 4, 5\], got 6"),
         (lambda: Adams(3, order_of_last_steps=(0,)), "order_of_last_steps must be a tuple"),
         (lambda: DEIS(0), "order must be one of"),
         (lambda: PNDM(5), r"order must be one of \[1, 2, 3, 4\], got 5"),

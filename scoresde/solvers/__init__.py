@@ -75,6 +75,12 @@ TABLE: dict[str, Entry] = {
     ),
     "dpm-solver-2m": Entry(MultistepDPM, {"order": 2, "kind": "epsilon"}, (), "multistep, noise prediction"),
     "dpm-solver-3m": Entry(MultistepDPM, {"order": 3, "kind": "epsilon"}, (), "multistep, noise prediction, corrected"),
+    "dpm-solver-3m-rk": Entry(
+        MultistepDPM,
+        {"order": 3, "kind": "epsilon", "start": "runge-kutta"},
+        (),
+        "multistep, noise prediction, first steps of its order",
+    ),
     "dpmpp-1": Entry(MultistepDPM, {"order": 1}, (), "DPM-Solver++ 1 (= DDIM)"),
     "dpmpp-2s": Entry(SinglestepDPM, {"order": 2, "kind": "x0"}, (), "singlestep, data prediction"),
     "dpmpp-3s": Entry(
@@ -84,6 +90,9 @@ TABLE: dict[str, Entry] = {
         MultistepDPM, {"order": 2}, ("sample_dpmpp_2m", "DPMSolverMultistepScheduler"), "multistep; the usual choice"
     ),
     "dpmpp-3m": Entry(MultistepDPM, {"order": 3}, (), "multistep, corrected to order 3"),
+    "dpmpp-3m-rk": Entry(
+        MultistepDPM, {"order": 3, "start": "runge-kutta"}, (), "multistep, corrected, first steps of its order"
+    ),
     "dpmpp-3m-official": Entry(
         MultistepDPM, {"order": 3, "official": True}, (), "multistep, as everyone ships it (order 2)"
     ),
@@ -141,6 +150,21 @@ TABLE: dict[str, Entry] = {
     "unipc-2": Entry(UniPC, {"order": 2}, ("UniPCMultistepScheduler",), "predictor and free corrector"),
     "unipc-3": Entry(UniPC, {"order": 3}, ("uni_pc_bh2",), "predictor and free corrector"),
     "unipc-4": Entry(UniPC, {"order": 4}, (), "predictor and free corrector"),
+    "unip-4-rk": Entry(
+        UniPC,
+        {"order": 4, "corrector": False, "start": "runge-kutta"},
+        (),
+        "UniPC's predictor (= adams-4-rk)",
+    ),
+    "unipc-2-rk": Entry(
+        UniPC, {"order": 2, "start": "runge-kutta"}, (), "predictor and free corrector, first step of its order"
+    ),
+    "unipc-3-rk": Entry(
+        UniPC, {"order": 3, "start": "runge-kutta"}, (), "predictor and free corrector, first steps of its order"
+    ),
+    "unipc-4-rk": Entry(
+        UniPC, {"order": 4, "start": "runge-kutta"}, (), "predictor and free corrector, first steps of its order"
+    ),
     "unipc-3-bh1": Entry(UniPC, {"order": 3, "variant": "bh1"}, ("uni_pc",), "with B(h) = h"),
     "unipc-3-vary": Entry(UniPC, {"order": 3, "variant": "vary"}, (), "vary_coeff, corrected to order 4"),
     "unipc-3-vary-official": Entry(
@@ -193,7 +217,13 @@ TABLE: dict[str, Entry] = {
     ),
     "deis-tab1": Entry(DEIS, {"order": 2}, (), "multistep, polynomial in the process's time"),
     "deis-tab2": Entry(DEIS, {"order": 3}, (), "multistep, polynomial in the process's time"),
+    "deis-tab2-rk": Entry(
+        DEIS, {"order": 3, "start": "runge-kutta"}, (), "polynomial in the process's time, first steps of its order"
+    ),
     "deis-tab3": Entry(DEIS, {"order": 4}, ("deis",), "multistep, polynomial in the process's time"),
+    "deis-tab3-rk": Entry(
+        DEIS, {"order": 4, "start": "runge-kutta"}, (), "polynomial in the process's time, first steps of its order"
+    ),
     "ipndm-2": Entry(PNDM, {"order": 2}, (), "multistep, weights of equal steps"),
     "ipndm-3": Entry(PNDM, {"order": 3}, (), "multistep, weights of equal steps"),
     "ipndm-4": Entry(PNDM, {"order": 4}, ("ipndm", "sample_ipndm"), "multistep, weights of equal steps"),
