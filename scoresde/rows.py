@@ -61,6 +61,7 @@ class Step:
         past: where earlier predictions of this solver's kind were made that are still usable, newest first; Mix.d[1 +
             i] of the first row of the step multiplies the prediction made at past[i].
         index, steps: this is step ``index`` (from 0) of ``steps``.
+        route: the two ends of every step of the plan, for the few methods that look beyond their own step.
     """
 
     sde: SDE
@@ -69,6 +70,7 @@ class Step:
     past: tuple[Point, ...] = ()
     index: int = 0
     steps: int = 1
+    route: tuple[tuple[Point, Point], ...] = ()
 
     @property
     def h(self) -> float:
@@ -102,7 +104,8 @@ class Solver(ABC):
         keeps_constant_data: if the prediction of x0 does not change, its part of the step is exact. True of solvers in
             which the linear part of the equation is solved, not of those in the process's own time.
         further_evaluations: of the network, for the first steps of a multistep method that starts with several
-            evaluations a step; a plan of n full steps takes n * evaluations + further_evaluations.
+            evaluations a step (or, negative, for last steps that take fewer); a plan of n full steps takes n *
+            evaluations + further_evaluations.
         shows_order_at: steps, over some 8 units of half log-SNR, from which doubling them shows ``converges`` to 0.15.
     """
 

@@ -14,7 +14,10 @@ from scoresde.solvers.deis import DEIS
 from scoresde.solvers.dpm_solver import SinglestepDPM
 from scoresde.solvers.dpmpp import MultistepDPM
 from scoresde.solvers.er_sde import ERSDE
+from scoresde.solvers.gradient_estimation import GradientEstimation
+from scoresde.solvers.heunpp import OfficialHeunPP
 from scoresde.solvers.pndm import PNDM, OfficialIPNDMv
+from scoresde.solvers.reab import REAB
 from scoresde.solvers.runge_kutta import RungeKutta
 from scoresde.solvers.sa_solver import SASolver, TauBetween
 from scoresde.solvers.score_sde import EulerMaruyama, ProbabilityFlow, ReverseChain
@@ -61,6 +64,13 @@ TABLE: dict[str, Entry] = {
             "EulerAncestralDiscreteScheduler",
         ),
         "DDIM with eta = 1, ancestral sampling",
+    ),
+    "heunpp2-official": Entry(OfficialHeunPP, {}, ("heunpp2", "sample_heunpp2"), "three evaluations a step, order 1"),
+    "gradient-estimation": Entry(
+        GradientEstimation,
+        {},
+        ("sample_gradient_estimation", "ge"),
+        "multistep, leans forward (order 1)",
     ),
     "dpm-solver-1": Entry(SinglestepDPM, {"order": 1}, (), "DPM-Solver-1 (= DDIM)"),
     "dpm-solver-2": Entry(
@@ -171,7 +181,7 @@ TABLE: dict[str, Entry] = {
         UniPC, {"order": 3, "variant": "vary", "official": True}, (), "vary_coeff as shipped (order 1)"
     ),
     "sa-solver": Entry(SASolver, {}, ("SASolverScheduler",), "stochastic Adams, predictor and corrector"),
-    "adams-2": Entry(Adams, {"order": 2}, (), "multistep, exact weights (= DPM-Solver++ 2M, taylor)"),
+    "adams-2": Entry(Adams, {"order": 2}, ("xEABSampler",), "multistep, exact weights (= DPM-Solver++ 2M, taylor)"),
     "adams-3": Entry(Adams, {"order": 3}, (), "multistep, exact weights (= DPM-Solver++ 3M, corrected)"),
     "adams-4-rk": Entry(
         Adams, {"order": 4, "start": "runge-kutta"}, (), "multistep, exact weights, first steps of its order"
@@ -180,7 +190,7 @@ TABLE: dict[str, Entry] = {
         Adams, {"order": 5, "start": "runge-kutta"}, (), "multistep, exact weights, first steps of its order"
     ),
     "adams-2-epsilon": Entry(
-        Adams, {"order": 2, "kind": "epsilon"}, ("DEISMultistepScheduler",), "multistep, noise prediction"
+        Adams, {"order": 2, "kind": "epsilon"}, ("DEISMultistepScheduler", "zEABSampler"), "multistep, noise prediction"
     ),
     "adams-3-epsilon": Entry(Adams, {"order": 3, "kind": "epsilon"}, (), "multistep, noise prediction"),
     "adams-4-epsilon-rk": Entry(
@@ -189,7 +199,9 @@ TABLE: dict[str, Entry] = {
         (),
         "multistep, noise prediction, first steps of its order",
     ),
-    "adams-2-flow": Entry(Adams, {"order": 2, "kind": "flow", "variable": "clock"}, (), "multistep, flow prediction"),
+    "adams-2-flow": Entry(
+        Adams, {"order": 2, "kind": "flow", "variable": "clock"}, ("vABSampler",), "multistep, flow prediction"
+    ),
     "adams-3-flow": Entry(Adams, {"order": 3, "kind": "flow", "variable": "clock"}, (), "multistep, flow prediction"),
     "adams-4-flow-rk": Entry(
         Adams,
@@ -197,8 +209,22 @@ TABLE: dict[str, Entry] = {
         (),
         "multistep, flow prediction, first steps of its order",
     ),
+    "adams-2-v": Entry(Adams, {"order": 2, "kind": "unit-v", "variable": "clock"}, (), "multistep, v prediction"),
+    "adams-3-v": Entry(Adams, {"order": 3, "kind": "unit-v", "variable": "clock"}, (), "multistep, v prediction"),
+    "adams-4-v-rk": Entry(
+        Adams,
+        {"order": 4, "kind": "unit-v", "variable": "clock", "start": "runge-kutta"},
+        (),
+        "multistep, v prediction, first steps of its order",
+    ),
+    "reab-2": Entry(REAB, {"order": 2}, (), "multistep, v prediction, polynomial in log-SNR"),
+    "reab-3": Entry(REAB, {"order": 3}, (), "multistep, v prediction, polynomial in log-SNR"),
+    "reab-2-official": Entry(REAB, {"order": 2, "official": True}, ("REABSampler",), "as azula ships it (order 1)"),
     "lms-2": Entry(
-        Adams, {"order": 2, "kind": "epsilon", "variable": "clock"}, ("deis-rhoab1", "ipndm-v-2"), "Adams in sigma"
+        Adams,
+        {"order": 2, "kind": "epsilon", "variable": "clock"},
+        ("deis-rhoab1", "ipndm-v-2", "zABSampler"),
+        "Adams in sigma",
     ),
     "lms-3": Entry(
         Adams, {"order": 3, "kind": "epsilon", "variable": "clock"}, ("deis-rhoab2", "ipndm-v-3"), "Adams in sigma"
@@ -251,8 +277,11 @@ __all__ = [
     "Churn",
     "DPMppSDE",
     "EulerMaruyama",
+    "GradientEstimation",
     "MultistepDPM",
+    "OfficialHeunPP",
     "ProbabilityFlow",
+    "REAB",
     "ReverseChain",
     "RungeKutta",
     "SASolver",

@@ -1,9 +1,10 @@
 r"""Exponential Adams–Bashforth methods: the exact step for the polynomial through the last predictions.
 
 :math:`d(x/S) = m\,dc`, with (S, c) = :math:`(\sigma, \alpha/\sigma)` for data prediction, :math:`(\alpha,
-\sigma/\alpha)` for noise prediction and :math:`(\alpha+\sigma, \sigma/(\alpha+\sigma))` for the flow. What sets the
-members of the family apart is the variable in which the predictions are interpolated; with it, the weights follow from
-the moments of that variable over the step, for any spacing of the steps.
+\sigma/\alpha)` for noise prediction, :math:`(\alpha+\sigma, \sigma/(\alpha+\sigma))` for the flow, and the radius and
+the angle of :math:`(\alpha, \sigma)` for v. What sets the members of the family apart is the variable in which the
+predictions are interpolated; with it, the weights follow from the moments of that variable over the step, for any
+spacing of the steps.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ NAMES = {
     ("epsilon", "lam"): "adams-{}-epsilon",
     ("epsilon", "clock"): "lms-{}",
     ("flow", "clock"): "adams-{}-flow",
+    ("unit-v", "clock"): "adams-{}-v",
 }
 
 
@@ -38,17 +40,22 @@ class Adams(Multistep):
 
     In the clock of noise prediction, sigma/alpha ("lms-4"): the linear multistep method of k-diffusion, the rhoAB of
     DEIS (Zhang & Chen 2022, arXiv:2204.13902, section 3; its rhoAB3 has order 4 in our count), and iPNDM_v with its
-    fourth order put right. In that of the flow ("adams-3-flow"): for rectified flows, in their own time.
+    fourth order put right. In that of the flow ("adams-3-flow"): for rectified flows, in their own time. In that of v
+    ("adams-3-v"): for every process the angle :math:`\arctan(\sigma/\alpha)`, along which v is the velocity of
+    :math:`x/\sqrt{\alpha^2+\sigma^2}`; of order 1 this is not DDIM, as v turns where the data stay.
+
+    azula has orders 1 and up of four of these as xEAB ("adams-2"), zEAB ("adams-2-epsilon"), zAB ("lms-2") and vAB
+    ("adams-2-flow"), and one more, :class:`scoresde.solvers.REAB`.
 
     Args:
         order: 1 to 9, the number of predictions that a step mixes; 1 is DDIM.
-        kind: the prediction that is interpolated: "x0", "epsilon" or "flow".
-        variable: in which it is a polynomial: "lam" (for "x0" and "epsilon") or "clock" (for "epsilon" and "flow"). In
-            a clock the method steps into sigma = 0 itself, as k-diffusion's LMS does.
+        kind: the prediction that is interpolated: "x0", "epsilon", "flow" or "unit-v".
+        variable: in which it is a polynomial: "lam" (for "x0" and "epsilon") or "clock" (for all but "x0"). In a clock
+            the method steps into sigma = 0 itself, as k-diffusion's LMS does.
         start: "lower" or "runge-kutta" (orders up to 5), see :class:`scoresde.solvers.starting.Multistep`; the latter
             costs (order - 1)(order - 2) further evaluations.
-        order_of_last_steps: orders of the last steps, for example (2, 1); () keeps the order. In data and noise
-            prediction with ``variable="lam"`` a step into sigma = 0 is of order 1 always.
+        order_of_last_steps: orders of the last steps, for example (2, 1); () keeps the order. With ``variable="lam"`` a
+            step into sigma = 0 is of order 1 always.
     """
 
     order: int = 3
@@ -67,7 +74,7 @@ class Adams(Multistep):
 
     @property
     def name(self) -> str:
-        """For example "adams-3", "adams-3-epsilon", "adams-3-flow" or "lms-4"."""
+        """For example "adams-3", "adams-3-epsilon", "adams-3-flow", "adams-3-v" or "lms-4"."""
         return NAMES[self.kind, self.variable].format(self.order) + STARTS[self.start]
 
     @property
@@ -77,8 +84,13 @@ class Adams(Multistep):
 
     @property
     def starts_at_zero_snr(self) -> bool:  # type: ignore[override]
-        """The flow's clock is finite there."""
-        return self.kind == "flow"
+        """The clocks of the flow and of v are finite there."""
+        return self.kind in ("flow", "unit-v")
+
+    @property
+    def keeps_constant_data(self) -> bool:  # type: ignore[override]
+        """Where the data and the noise stay, so do their mixes but v, whose weights turn."""
+        return self.kind != "unit-v"
 
     def multistep(self, step: Step) -> Sequence[Row]:
         """One row."""

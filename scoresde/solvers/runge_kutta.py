@@ -47,8 +47,11 @@ CLOCKS = {
     "flow": Clock(
         lambda p: p.alpha + p.sigma, lambda p: p.sigma / (p.alpha + p.sigma), lambda c: math.log1p(-c) - math.log(c)
     ),
+    "unit-v": Clock(
+        lambda p: math.hypot(p.alpha, p.sigma), lambda p: math.atan2(p.sigma, p.alpha), lambda c: -math.log(math.tan(c))
+    ),
 }
-SUFFIXES = {"epsilon": "", "flow": "-flow", "x0": "-x0"}
+SUFFIXES = {"epsilon": "", "flow": "-flow", "x0": "-x0", "unit-v": "-v"}
 
 
 def tableau_rows(kind: str, tableau: Tableau, step: Step) -> list[Row]:
