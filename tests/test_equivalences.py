@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -25,19 +27,19 @@ from scoresde.solvers import (
 from tests.problems import DETERMINISTIC, FIXED
 
 PROCESSES = {"vp": ss.VP(), "cosine": ss.CosineVP(), "subvp": ss.SubVP(), "edm": ss.EDM(), "flow": ss.RectifiedFlow()}
-RK = {"start": "runge-kutta"}
+RK: dict[str, Any] = {"start": "runge-kutta"}
 
 
-def unip(order: int, variant: str = "bh2", kind: str = "x0", **options: str) -> UniPC:
+def unip(order: int, variant: str = "bh2", kind: str = "x0", **options: Any) -> UniPC:
     return UniPC(order, variant, kind, corrector=False, **options)
 
 
-def sa(predictor: int, corrector: int = 0, tau: float = 0.0, **options: str) -> SASolver:
+def sa(predictor: int, corrector: int = 0, tau: float = 0.0, **options: Any) -> SASolver:
     return SASolver(predictor, corrector, tau, **options)
 
 
 # Groups of solvers that are the same on every process and grid.
-SAME: dict[str, list[str | ss.Solver]] = {
+SAME: dict[str, Sequence[str | ss.Solver]] = {
     "ddim": [
         *("ddim", "dpm-solver-1", "dpmpp-1", "euler", "euler-flow", DDIM(0.0), GradientEstimation(1.0)),
         *(unip(1), unip(1, "bh1", "epsilon"), sa(1), DEIS(1), PNDM(1), OfficialIPNDMv(1)),

@@ -242,7 +242,8 @@ MULTISTEP = {n: s for n, s in FIXED.items() if s.evaluations == 1 and s.memory >
 
 @pytest.mark.parametrize("solver", MULTISTEP.values(), ids=MULTISTEP)
 def test_every_family_has_orders_of_last_steps(solver: ss.Solver) -> None:
-    kept, lower = plan_of(solver, steps=12), plan_of(replace(solver, order_of_last_steps=(1, 1)), steps=12)
+    kept = plan_of(solver, steps=12)
+    lower = plan_of(replace(solver, order_of_last_steps=(1, 1)), steps=12)  # type: ignore[type-var]
     assert kept.nfe == lower.nfe
     assert kept.rows[:-2] == lower.rows[:-2]
     assert kept.rows[-2].x != lower.rows[-2].x
@@ -259,12 +260,9 @@ def test_every_family_has_orders_of_last_steps(solver: ss.Solver) -> None:
         (lambda: Adams(3, "v"), "kind='v' is unknown"),
         (lambda: Adams(3, "x0", "clock"), "variable='clock' is unknown"),
         (lambda: Adams(3, "flow"), "variable='lam' is unknown"),
-        (lambda: Adams(3, start="heun"), "start='heun' is unknown"),
-        (lambda: Adams(6, start="runge-kutta"), r"of order \[2, 3, 4, 5\], got 6"),
         (lambda: Adams(3, order_of_last_steps=(0,)), "order_of_last_steps must be a tuple"),
         (lambda: DEIS(0), "order must be one of"),
         (lambda: PNDM(5), r"order must be one of \[1, 2, 3, 4\], got 5"),
-        (lambda: PNDM(3, "heun"), "of a method of order 4, got order=3"),
         (lambda: PNDM(4, "rk"), "start='rk' is unknown"),
         (lambda: OfficialIPNDMv(5), r"order must be one of \[1, 2, 3, 4\], got 5"),
     ],
