@@ -13,7 +13,7 @@ kind         definition                                     :math:`(u, w)` in
 ``score``    :math:`\nabla\log p_t(x) = -\epsilon/\sigma`   :math:`(0, -1/\sigma)`
 ``v``        :math:`\alpha\epsilon - \sigma x_0`            :math:`(-\sigma, \alpha)`
 ``flow``     :math:`\epsilon - x_0`                         :math:`(-1, 1)`
-``unit-v``   ``v`` over :math:`r = \sqrt{\alpha^2+\sigma^2}` :math:`(-\sigma, \alpha) / r`
+``unit-v``   v/r with :math:`r^2 = \alpha^2 + \sigma^2`        :math:`(-\sigma, \alpha)/r`
 ============ ============================================== ==========================
 
 ``v`` is that of Salimans & Ho (2022, arXiv:2202.00512); ``flow`` is the velocity of a rectified flow (Liu et al. 2022,

@@ -276,3 +276,15 @@ def test_high_order_is_finite_from_the_first_step() -> None:
     plan = plan_of(Adams(9), steps=12)
     assert all(math.isfinite(w) for row in plan.rows for w in row.x.d)
     assert [len(row.x.d) for row in plan.rows] == [*range(1, 9), 9, 9, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        *(("sample_heunpp2", "heunpp2-official"), ("sample_gradient_estimation", "gradient-estimation")),
+        *(("xEABSampler", "adams-2"), ("zEABSampler", "adams-2-epsilon"), ("zABSampler", "lms-2")),
+        *(("vABSampler", "adams-2-flow"), ("REABSampler", "reab-2-official")),
+    ],
+)
+def test_names_that_users_know(alias: str, name: str) -> None:
+    assert ss.get_solver(alias) == ss.get_solver(name)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import scoresde as ss
+from scoresde.plan import plan_steps
 from scoresde.solvers import DEIS, PNDM, REAB, Adams, MultistepDPM, UniPC
 from scoresde.solvers.predictor_corrector import adams_step
 from scoresde.solvers.runge_kutta import RungeKutta
@@ -81,10 +82,20 @@ def test_unipc_after_its_start_is_the_paper_s_loop(p: int, kind: str) -> None:
     assert torch.allclose(got, evaluated, rtol=0, atol=1e-11)
 
 
-def test_steps_begin_without_a_start() -> None:
-    points = [VP.point(t) for t in (0.3, 0.5, 0.8)]
-    step = ss.Step(VP, points[0], VP.point(0.1), tuple(points[1:]))
-    assert steps_begin(step, 1) == [0, 1, 2]
+def test_where_steps_begin() -> None:
+    """Among stages at other levels, at the level where the next step begins, and with the oldest forgotten."""
+    a, b, c, d, e = (VP.point(t) for t in (0.9, 0.7, 0.5, 0.3, 0.1))
+    route, past = ((a, b), (b, c), (c, d), (d, e)), (d, VP.point(0.4), c, c, VP.point(0.6), b, b, a)
+    assert steps_begin(ss.Step(VP, d, e, past, 3, 4, route)) == [0, 3, 6, 8]
+    assert steps_begin(ss.Step(VP, d, e, past[:7], 3, 4, route)) == [0, 3, 6]
+    assert steps_begin(ss.Step(VP, d, e, (), 3, 4, route)) == [0]
+
+
+def test_a_start_on_steps_that_do_not_join() -> None:
+    """The next step begins where the last one did not end: its predictions are still those where steps begin."""
+    solver = MultistepDPM(3, start="runge-kutta")
+    plan = plan_steps(solver, VP, [(0.9, 0.72), (0.7, 0.52), (0.5, 0.32), (0.3, 0.12)])
+    assert [i for i, w in enumerate(plan.rows[4].x.d) if w] == [0, 2, 4]
 
 
 @pytest.mark.parametrize("solver", EVERY, ids=lambda s: s.name)

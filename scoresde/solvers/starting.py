@@ -3,8 +3,7 @@ r"""The first steps of a multistep method at its own order, by a Runge–Kutta m
 The first steps of a multistep method lack a past. With lower orders there, as everywhere, the global order is 2 in the
 end (3 with a corrector), however small the constant. k - 1 steps of a one-step method with local errors of order k
 leave a method of order k its order. These steps are explicit Runge–Kutta methods in a variable in which
-:math:`d(x/S) = m\,dc` (see :mod:`scoresde.solvers.runge_kutta`), all with their last stage where the step ends, and all
-their stages but the first are forgotten.
+:math:`d(x/S) = m\,dc` (see :mod:`scoresde.solvers.runge_kutta`), and all their stages but the first are forgotten.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from dataclasses import replace
 
 from scoresde.errors import choose
 from scoresde.rows import Row, Solver, Step
-from scoresde.sde import Point
 from scoresde.solvers.runge_kutta import TABLEAUX, tableau_rows
 
 # Order of the multistep method -> a Runge–Kutta method of one order less.
@@ -33,6 +31,12 @@ class Multistep(Solver):
     - start="lower": lower orders, as everywhere, which leaves an error of order 2 in the end, small as it is;
     - start="runge-kutta" (names end in "-rk"): steps of a Runge–Kutta method that keep the order, at the cost of
       :attr:`further_evaluations`, whose results are kept until the start is over.
+
+    Which to take depends on where a plan starts. Measured at equal numbers of network calls on the five-Gaussian
+    mixture (Karras grid into the data), DPM-Solver++(3M) errs 1.3, 2.1, 3.3 and 4.9 times less with the full start at
+    20, 30, 50 and 100 calls from sigma = 2, as in image-to-image; at 10 calls it errs 2.8 times more. From sigma = 80,
+    where the first steps have it easy, the further calls are not worth it: it errs 1.6 times more at 20 calls and 1.1
+    times more at 100. There the start is for reference solutions and proofs.
     """
 
     start: str = "lower"
@@ -94,7 +98,9 @@ class Multistep(Solver):
 
     def rows(self, step: Step) -> Sequence[Row]:
         """The rows of a one-step method in the start, and those of the multistep method after it."""
-        used = steps_begin(step, self.stages)
+        if self.stages == 1:
+            return self.multistep(step)
+        used = steps_begin(step)
         step = replace(step, past=tuple(step.past[i - 1] for i in used[1:]))
         if self.starts(step):
             return self.start_step(step)
@@ -102,19 +108,17 @@ class Multistep(Solver):
         return [first._replace(x=first.x._replace(d=at_places(used, first.x.d))), *others]
 
 
-def steps_begin(step: Step, stages: int) -> list[int]:
-    """Which predictions (0: the one to come; 1 + i: that of ``step.past[i]``) were made where a step begins.
-
-    Args:
-        step: the step to come.
-        stages: evaluations of one of the first steps, the last of them where the next step begins.
-    """
-    points: Sequence[Point] = (step.s, *step.past)
-    used = [0]
-    while (i := used[-1] + 1) < len(points):
-        of_start = stages > 1 and points[i].t == points[used[-1]].t
-        used.append(i + stages - 1 if of_start else i)
-    return [i for i in used if i < len(points)]
+def steps_begin(step: Step) -> list[int]:
+    """Which predictions (0: the one to come; 1 + i: that of ``step.past[i]``) were made where a step began."""
+    used, i = [0], 0
+    for begin, _ in reversed(step.route[max(0, step.index - len(step.past)) : step.index]):
+        while i < len(step.past) and step.past[i].t != begin.t:
+            i += 1
+        if i == len(step.past):
+            break
+        i += 1
+        used.append(i)
+    return used
 
 
 def at_places(places: Sequence[int], weights: Sequence[float]) -> tuple[float, ...]:
