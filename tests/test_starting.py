@@ -115,8 +115,11 @@ def test_short_plans(solver: Multistep) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("dpmpp-3m-rk", "unipc-3-rk"),
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("adams-4-rk", "unipc-4-rk", "deis-tab3-rk", "adams-5-rk")),
+        "dpmpp-3m-rk",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("unipc-3-rk", "adams-4-rk", "unipc-4-rk", "deis-tab3-rk", "adams-5-rk")
+        ),
     ],
 )
 def test_order_of_3_and_more_from_end_to_end(name: str) -> None:
@@ -140,9 +143,7 @@ LEFT: dict[str, tuple[Callable[[str], ss.Solver], int]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in ("dpmpp-3m", "unipc-4") else pytest.mark.slow) for n in LEFT]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "dpmpp-3m" else pytest.mark.slow) for n in LEFT])
 def test_without_the_start_the_order_falls(name: str) -> None:
     """At a start from moderate noise, as in image-to-image, where the first steps do not have it easy."""
     make, left = LEFT[name]

@@ -18,8 +18,8 @@ class OfficialHeunPP(Solver):
     :math:`\rho_0`, :math:`\rho_1` and the end of the next step, :math:`\rho_2`, the latter two reached by steps of
     Euler, and with the weights :math:`\rho_1/(3\rho_T)` and :math:`\rho_2/(3\rho_T)` where the plan begins at
     :math:`\rho_T`. The step before the last is a mean of two slopes, with :math:`\rho_1/(2\rho_T)`, and the last is
-    Euler's. No slope at :math:`\rho_0` and :math:`\rho_1` has weights that make a step of order 2, 1/2 each: they fade
-    with the noise, and so most steps are nearly Euler's at three times the cost. It converges with order 1.
+    Euler's. In a step of order 2 the weights of the later slopes balance at the middle of the step, as Heun's 1/2 and
+    1/2 do. These fade with the noise instead, and so most steps are nearly Euler's, at three times the cost: order 1.
 
     There is no corrected variant. The weights that integrate a parabola through these three levels, with a third point
     reached accordingly, do converge with order 3 (measured), but they lean on a point outside of the step: on EDM's

@@ -53,13 +53,13 @@ class Start(NamedTuple):
     """How the first steps are made: the solver's name; rows, evaluations and number of these steps."""
 
     name: str
-    rows: Callable[[Step], list[Row]]
+    rows: Callable[[Step], list[Row]] | None
     evaluations: int
     steps: int
 
 
 STARTS = {
-    "lower": Start("ipndm-{}", lambda step: [], 1, 0),
+    "lower": Start("ipndm-{}", None, 1, 0),
     "heun": Start("plms", _heun, 2, 1),
     "runge-kutta": Start("pndm", _runge_kutta, 4, 3),
 }
@@ -126,7 +126,9 @@ class PNDM(Multistep):
 
     def start_step(self, step: Step) -> list[Row]:
         """The first steps as published."""
-        return STARTS[self.start].rows(step)
+        rows = STARTS[self.start].rows
+        assert rows is not None, "iPNDM has no such steps"
+        return rows(step)
 
     def multistep(self, step: Step) -> Sequence[Row]:
         """One row."""
