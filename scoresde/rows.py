@@ -104,8 +104,7 @@ class Solver(ABC):
         keeps_constant_data: if the prediction of x0 does not change, its part of the step is exact. True of solvers in
             which the linear part of the equation is solved, not of those in the process's own time.
         further_evaluations: of the network, for the first steps of a multistep method that starts with several
-            evaluations a step (or, negative, for last steps that take fewer); a plan of n full steps takes n *
-            evaluations + further_evaluations.
+            evaluations a step; a plan of n full steps takes n * evaluations + further_evaluations.
         shows_order_at: steps, over some 8 units of half log-SNR, from which doubling them shows ``converges`` to 0.15.
     """
 
