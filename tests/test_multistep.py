@@ -14,7 +14,7 @@ import scoresde as ss
 from scoresde.solvers import DEIS, PNDM, REAB, Adams, GradientEstimation, OfficialIPNDMv
 from scoresde.targets import GaussianMixture
 from scoresde.theory import gaussian_moments
-from tests.problems import FIXED, OnMixture, starts
+from tests.problems import FIXED, OnMixture, drive, starts
 
 VP = ss.VP()
 IN_LAM = [("x0", "lam"), ("epsilon", "lam")]
@@ -164,7 +164,7 @@ def test_published_loops(name: str, loop: Callable[..., Tensor], end: str) -> No
     denoiser, x = GaussianMixture.five().denoiser(sde), 20 * starts(5)
     for steps in (1, 2, 3, 8):
         sigmas = ss.get_grid("karras", sde, steps, end=end)
-        got = ss.sample(denoiser, x.shape, solver=name, grid=sigmas, x_T=x)
+        got = drive(ss.make_plan(ss.get_solver(name), sde, sigmas), denoiser, x)
         assert torch.allclose(got, loop(denoiser, x, sigmas), rtol=0, atol=1e-11), steps
 
 

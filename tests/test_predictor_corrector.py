@@ -15,7 +15,7 @@ from scoresde.solvers import SASolver, TauBetween, UniPC
 from scoresde.solvers.predictor_corrector import PredictorCorrector, adams_step
 from scoresde.targets import GaussianMixture
 from scoresde.theory import gaussian_moments
-from tests.problems import OnMixture, slopes
+from tests.problems import OnMixture, drive, slopes
 
 SDE = ss.VP()
 TIMES = [0.95, 0.8, 0.62, 0.5, 0.33, 0.2, 0.11, 0.05]
@@ -23,13 +23,6 @@ TIMES = [0.95, 0.8, 0.62, 0.5, 0.33, 0.2, 0.11, 0.05]
 
 def plan_of(solver: ss.Solver | str, times: list[float] | None = None) -> ss.Plan:
     return ss.make_plan(solver, SDE, TIMES if times is None else times)
-
-
-def drive(plan: ss.Plan, denoiser: ss.BaseDenoiser, x: Tensor, noise: Callable[[int], Tensor] | None = None) -> Tensor:
-    run = plan.start(x, noise=noise)
-    while not run.done:
-        run.tell(denoiser(run.x, run.t))
-    return run.sample
 
 
 # -- weights ---------------------------------------------------------------------------------------

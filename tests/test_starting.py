@@ -17,7 +17,7 @@ from scoresde.solvers.predictor_corrector import adams_step
 from scoresde.solvers.runge_kutta import RungeKutta
 from scoresde.solvers.starting import METHODS, Multistep, steps_begin
 from scoresde.targets import GaussianMixture
-from tests.problems import FIXED, OnMixture, slopes, starts
+from tests.problems import FIXED, OnMixture, drive, slopes, starts
 
 VP = ss.VP()
 WITH_START = {n: s for n, s in FIXED.items() if isinstance(s, Multistep) and s.start == "runge-kutta" and n != "pndm"}
@@ -74,12 +74,11 @@ def test_unipc_after_its_start_is_the_paper_s_loop(p: int, kind: str) -> None:
         if i >= p:
             x = step(x, past[1], s, past[: p + 1])  # the step that ended at s, with the prediction made there
         if i < p - 1:
-            x = evaluated = ss.sample(denoiser, x.shape, solver=one_step, grid=(s.t, t.t), x_T=x)
+            x = evaluated = drive(ss.make_plan(one_step, VP, (s.t, t.t)), denoiser, x)
         else:
             evaluated = step(x, s, t, past[:p])
-    solver = UniPC(p, "vary", kind, start="runge-kutta")
-    got = ss.sample(denoiser, x.shape, solver=solver, grid=times, x_T=starts(5))
-    assert torch.allclose(got, evaluated, rtol=0, atol=1e-11)
+    plan = ss.make_plan(UniPC(p, "vary", kind, start="runge-kutta"), VP, times)
+    assert torch.allclose(drive(plan, denoiser, starts(5)), evaluated, rtol=0, atol=1e-11)
 
 
 def test_where_steps_begin() -> None:
