@@ -13,10 +13,13 @@ kind         definition                                     :math:`(u, w)` in
 ``score``    :math:`\nabla\log p_t(x) = -\epsilon/\sigma`   :math:`(0, -1/\sigma)`
 ``v``        :math:`\alpha\epsilon - \sigma x_0`            :math:`(-\sigma, \alpha)`
 ``flow``     :math:`\epsilon - x_0`                         :math:`(-1, 1)`
+``unit-v``   v/r with :math:`r^2 = \alpha^2 + \sigma^2`        :math:`(-\sigma, \alpha)/r`
 ============ ============================================== ==========================
 
 ``v`` is that of Salimans & Ho (2022, arXiv:2202.00512); ``flow`` is the velocity of a rectified flow (Liu et al. 2022,
-arXiv:2209.03003), for which :math:`\alpha = 1 - \sigma`.
+arXiv:2209.03003), for which :math:`\alpha = 1 - \sigma`. ``unit-v`` is v where :math:`\alpha^2 + \sigma^2 = 1`, and
+depends on :math:`\sigma/\alpha` only: with its sign changed it is the raw output of an EDM network for data of unit
+variance (Karras et al. 2022, arXiv:2206.00364, Table 1).
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ PREDICTIONS: dict[str, Callable] = {
     "score": lambda a, s: (0.0, -1.0 / s),
     "v": lambda a, s: (-s, a),
     "flow": lambda a, s: (-1.0, 1.0),
+    "unit-v": lambda a, s: (-s / (a * a + s * s) ** 0.5, a / (a * a + s * s) ** 0.5),
 }
 
 

@@ -69,6 +69,7 @@ class Step:
         past: where earlier predictions of this solver's kind were made that are still usable, newest first; Mix.d[1 +
             i] of the first row of the step multiplies the prediction made at past[i].
         index, steps: this is step ``index`` (from 0) of ``steps``.
+        route: the two ends of every step of the plan, for the few methods that look beyond their own step.
     """
 
     sde: SDE
@@ -77,6 +78,7 @@ class Step:
     past: tuple[Point, ...] = ()
     index: int = 0
     steps: int = 1
+    route: tuple[tuple[Point, Point], ...] = ()
 
     @property
     def h(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +20,14 @@ STOCHASTIC = {name: solver for name, solver in FIXED.items() if solver.noises}
 def starts(n: int = 24) -> Tensor:
     """Standard normal starting points in the plane, float64."""
     return torch.randn(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def drive(plan: ss.Plan, denoiser: ss.BaseDenoiser, x: Tensor, noise: Callable[[int], Tensor] | None = None) -> Tensor:
+    """The sample of a plan, its rows as they are."""
+    run = plan.start(x, noise=noise)
+    while not run.done:
+        run.tell(denoiser(run.x, run.t))
+    return run.sample
 
 
 class OnMixture:

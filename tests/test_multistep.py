@@ -1,18 +1,24 @@
-"""Deterministic multistep methods: identities on the canonical matrices, exact weights, starts, ends and options."""
+"""Deterministic multistep methods: exact weights, published algorithms written out, ends and options."""
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 import scoresde as ss
-from scoresde.solvers import DEIS, PNDM, Adams, OfficialIPNDMv
-from scoresde.solvers.starting import METHODS, steps_begin
-from tests.problems import OnMixture
+from scoresde.solvers import DEIS, PNDM, REAB, Adams, GradientEstimation, OfficialIPNDMv
+from scoresde.targets import GaussianMixture
+from scoresde.theory import gaussian_moments
+from tests.problems import FIXED, OnMixture, drive, starts
 
 VP = ss.VP()
 IN_LAM = [("x0", "lam"), ("epsilon", "lam")]
-IN_CLOCK = [("epsilon", "clock"), ("flow", "clock")]
+IN_CLOCK = [("epsilon", "clock"), ("flow", "clock"), ("unit-v", "clock")]
 
 
 def plan_of(
@@ -27,48 +33,7 @@ def uniform_in_sigma(steps: int = 8) -> tuple[ss.SDE, list[float]]:
     return ss.EDM(), np.linspace(80.0, 2.0, steps + 1).tolist()
 
 
-# -- identities ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("solver", [*(Adams(1, *space) for space in (*IN_LAM, *IN_CLOCK)), DEIS(1), PNDM(1)], ids=str)
-@pytest.mark.parametrize("end", ["zero", "eps"])
-def test_order_1_is_ddim(solver: ss.Solver, end: str) -> None:
-    for sde in (VP, ss.EDM(), ss.SubVP(), ss.RectifiedFlow()):
-        assert plan_of(solver, sde, end=end).allclose(plan_of("ddim", sde, end=end), atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("name", "other"),
-    [
-        ("adams-2", ss.get_solver("dpmpp-2m", solver_type="taylor")),
-        ("adams-3", ss.get_solver("dpmpp-3m", solver_type="taylor")),
-        ("adams-2-epsilon", ss.get_solver("dpm-solver-2m", solver_type="taylor")),
-        ("adams-3-epsilon", ss.get_solver("dpm-solver-3m", solver_type="taylor")),
-    ],
-)
-@pytest.mark.parametrize("sde", [VP, ss.EDM(), ss.CosineVP()], ids=lambda s: s.name)
-def test_multistep_dpm_solver_is_adams(name: str, other: ss.Solver, sde: ss.SDE) -> None:
-    ours = plan_of(name, sde)
-    reference = plan_of(other, sde)
-    scale = 1 + reference.matrices().B.abs().max().item()
-    assert ours.allclose(reference, atol=1e-12 * scale)
-    assert not ours.allclose(plan_of("dpmpp-2m", sde), atol=1e-3)
-
-
-@pytest.mark.parametrize("order", [2, 3, 4])
-def test_lms_is_ipndm_on_uniform_sigma(order: int) -> None:
-    """With equal steps in sigma, rhoAB, LMS and iPNDM are one method."""
-    sde, times = uniform_in_sigma()
-    lms, ipndm = ss.make_plan(f"lms-{order}", sde, times), ss.make_plan(f"ipndm-{order}", sde, times)
-    assert lms.allclose(ipndm, atol=1e-11)  # coefficients are of the size of the steps, about 10
-    assert not plan_of(f"lms-{order}").allclose(plan_of(f"ipndm-{order}"), atol=1e-3)
-
-
-@pytest.mark.parametrize("order", [2, 3, 4])
-def test_deis_in_time_is_lms_where_time_is_sigma(order: int) -> None:
-    sde = ss.EDM(0.01, 50.0)
-    assert plan_of(DEIS(order), sde).allclose(plan_of(f"lms-{order}", sde), atol=1e-11)
-    assert not plan_of(DEIS(order)).allclose(plan_of(f"lms-{order}"), atol=1e-3)
+# -- weights ---------------------------------------------------------------------------------------
 
 
 def test_flow_weights_are_those_of_its_own_time() -> None:
@@ -80,9 +45,6 @@ def test_flow_weights_are_those_of_its_own_time() -> None:
     for row, weights in zip(rows, expected, strict=True):
         assert row.x.x == pytest.approx(1.0, rel=1e-14)
         assert row.x.d == pytest.approx([h * w for w in weights], rel=1e-12)
-
-
-# -- weights ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", [2, 4, 6, 9])
@@ -99,6 +61,7 @@ def test_adams_integrates_polynomials(order: int, kind: str, variable: str) -> N
             lambda lam: VP.alpha(VP.t_at_lam(lam)) + VP.sigma(VP.t_at_lam(lam)),
             lambda lam: 1 / (1 + np.exp(lam)),
         ),
+        "unit-v": (lambda lam: 1.0, lambda lam: np.arctan(np.exp(-lam))),  # alpha^2 + sigma^2 = 1
     }[kind]
     nodes, weights = np.polynomial.legendre.leggauss(40)
     low, high = lams[-2:]
@@ -125,12 +88,6 @@ def test_deis_integrates_polynomials_in_time() -> None:
         assert got == pytest.approx(exact, rel=1e-11)
 
 
-def test_official_ipndm_v_is_lms_up_to_order_2() -> None:
-    assert plan_of(OfficialIPNDMv(2)).allclose(plan_of("lms-2"), atol=1e-12)
-    for order in (3, 4):
-        assert not plan_of(OfficialIPNDMv(order)).allclose(plan_of(f"lms-{order}"), atol=1e-4)
-
-
 def test_official_ipndm_v_has_the_published_slips() -> None:
     """On equal steps order 3 is right and order 4 is not; on other grids the weights of order 4 do not sum to 1."""
     sde, times = uniform_in_sigma()
@@ -148,6 +105,78 @@ def test_official_ipndm_v_has_the_published_slips() -> None:
         )
     assert off["ipndm-v-4-official"] > 1e-4
     assert off["lms-4"] < 1e-12
+
+
+# -- published algorithms written out --------------------------------------------------------------
+
+
+def heunpp2(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    def slope(y: Tensor, sigma: float) -> Tensor:
+        return (y - denoise(y, sigma)) / sigma
+
+    for i, sigma in enumerate(sigmas[:-1]):
+        slopes, weights, y = [slope(x, sigma)], [], x
+        for before, at in pairwise(sigmas[i : min(i + 3, len(sigmas) - 1)]):
+            y = y + (at - before) * slopes[-1]
+            slopes.append(slope(y, at))
+            weights.append(at)
+        weights = [w / (len(slopes) * sigmas[0]) for w in weights]
+        mean = sum(w * d for w, d in zip([1 - sum(weights), *weights], slopes, strict=True))
+        x = x + (sigmas[i + 1] - sigma) * mean
+    return x
+
+
+def gradient_estimation(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    old = None
+    for sigma, after in pairwise(sigmas):
+        clean = denoise(x, sigma)
+        new = (x - clean) / sigma
+        x = clean if after == 0 else x + (after - sigma) * (new if old is None else 2 * new - old)
+        old = new
+    return x
+
+
+def reab2_official(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """In azula's variables, on a process with alpha = 1; weights by a linear system, integrals by trapezoids."""
+    u, kept = np.log(sigmas), []
+    for i, (sigma, after) in enumerate(pairwise(sigmas)):
+        a = sigma**2 / (1 + sigma**2)
+        kept = [*kept[-1:], ((1 - a) * x - denoise(x, sigma)) / math.sqrt(a)]
+        k = np.arange(len(kept))
+        nodes = np.linspace(u[i], u[i + 1], 257)
+        values = nodes ** k[:, None] / (2 * np.cosh(nodes))
+        moments = (nodes[1] - nodes[0]) * (values.sum(1) - (values[:, 0] + values[:, -1]) / 2)
+        weights = np.linalg.solve(u[i + 1 - len(kept) : i + 1] ** k[:, None], moments)
+        mean = sum(float(w) * m for w, m in zip(weights, kept, strict=True))
+        x = math.sqrt((1 + after**2) / (1 + sigma**2)) * x + math.sqrt(1 + sigma**2) * mean
+    return x
+
+
+@pytest.mark.parametrize(
+    ("name", "loop", "end"),
+    [
+        *(("heunpp2", heunpp2, "zero"), ("heunpp2", heunpp2, "eps"), ("ge", gradient_estimation, "zero")),
+        *(("ge", gradient_estimation, "eps"), ("REABSampler", reab2_official, "eps")),
+    ],
+)
+def test_published_loops(name: str, loop: Callable[..., Tensor], end: str) -> None:
+    sde = ss.EDM(sigma_max=20.0)
+    denoiser, x = GaussianMixture.five().denoiser(sde), 20 * starts(5)
+    for steps in (1, 2, 3, 8):
+        sigmas = ss.get_grid("karras", sde, steps, end=end)
+        got = drive(ss.make_plan(ss.get_solver(name), sde, sigmas), denoiser, x)
+        assert torch.allclose(got, loop(denoiser, x, sigmas), rtol=0, atol=1e-11), steps
+
+
+def test_options_of_gradient_estimation() -> None:
+    problem = OnMixture(VP, end=VP.t_at_lam(3.0))
+    half = GradientEstimation(1.5)
+    assert problem.slopes(half, (160, 320))[0] == pytest.approx(half.converges, abs=0.15)
+    noisy = plan_of(GradientEstimation(mu=0.5))
+    assert noisy.noises == 7
+    law = gaussian_moments(plan_of(GradientEstimation(1.0, mu=0.8), steps=2000), torch.tensor([0.5]))
+    end = VP.point(VP.eps)
+    assert law.variance.item() == pytest.approx(0.5 * end.alpha**2 + end.sigma**2, rel=2e-2)
 
 
 # -- starts ----------------------------------------------------------------------------------------
@@ -175,42 +204,11 @@ def test_pndm_begins_with_three_steps_of_four_stages() -> None:
     assert first[4] / first[0] == pytest.approx(-59 / 55)
 
 
-@pytest.mark.parametrize("order", METHODS)
-@pytest.mark.parametrize(("kind", "variable"), [*IN_LAM, *IN_CLOCK])
-def test_start_of_full_order(order: int, kind: str, variable: str) -> None:
-    """The start is a Runge–Kutta method of one order less, and is over after order - 1 steps."""
-    with_start = Adams(order, kind, variable, start="runge-kutta")
-    plan, plain = plan_of(with_start, steps=12), plan_of(Adams(order, kind, variable), steps=12)
-    assert plan.nfe == 12 + (order - 1) * (order - 2)
-    assert [row.x for row in plan.rows[-3:]] == [row.x for row in plain.rows[-3:]]
-    used = [i for i, w in enumerate(plan.rows[(order - 1) ** 2].x.d) if w]
-    assert used == [i * (order - 1) for i in range(order)]
-
-
-def test_start_of_order_3_is_heun() -> None:
-    heun, lms = plan_of("heun", steps=2), plan_of(Adams(3, "epsilon", "clock", start="runge-kutta"), steps=2)
-    assert lms.allclose(heun, atol=1e-12)
-
-
-def test_low_order_start_costs_an_order_and_the_other_start_keeps_it() -> None:
-    sde = ss.EDM()
-    problem = OnMixture(sde, end=sde.t_at_lam(3.0))
-    (low,), (full,) = (problem.slopes(Adams(4, start=start), (320, 640)) for start in ("lower", "runge-kutta"))
-    assert low < 3.3
-    assert full == pytest.approx(4, abs=0.15)
-
-
-def test_steps_begin_without_a_start() -> None:
-    points = [VP.point(t) for t in (0.3, 0.5, 0.8)]
-    step = ss.Step(VP, points[0], VP.point(0.1), tuple(points[1:]))
-    assert steps_begin(step, 1) == [0, 1, 2]
-
-
 # -- ends ------------------------------------------------------------------------------------------
 
 
 def test_clocks_step_into_the_data() -> None:
-    for name in ("lms-3", "adams-3-flow", "plms"):
+    for name in ("lms-3", "adams-3-flow", "plms"):  # adams-3-v too, whose order 1 is not DDIM
         row = plan_of(name, end="zero").rows[-1]
         assert row.kind != "x0", name
         assert len(row.x.d) > 1, name
@@ -239,19 +237,32 @@ def test_order_of_last_steps(name: str) -> None:
     assert [len(row.x.d) for row in plan.rows] == [1, 2, 3, 3, 3, 2, 1]
 
 
+MULTISTEP = {n: s for n, s in FIXED.items() if s.evaluations == 1 and s.memory > 0 and s.order > 1}
+
+
+@pytest.mark.parametrize("solver", MULTISTEP.values(), ids=MULTISTEP)
+def test_every_family_has_orders_of_last_steps(solver: ss.Solver) -> None:
+    kept = plan_of(solver, steps=12)
+    lower = plan_of(replace(solver, order_of_last_steps=(1, 1)), steps=12)  # type: ignore[type-var]
+    assert kept.nfe == lower.nfe
+    assert kept.rows[:-2] == lower.rows[:-2]
+    assert kept.rows[-2].x != lower.rows[-2].x
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: GradientEstimation(0.5), "gamma must be finite and at least 1, got 0.5"),
+        (lambda: GradientEstimation(mu=1.0), r"mu must be within \[0, 1\), got 1.0"),
+        (lambda: REAB(0), "order must be one of"),
+        (lambda: REAB(official=True, start="runge-kutta"), "keeps an order that official=True does not have"),
         (lambda: Adams(10), r"order must be one of \[1, 2, .*, 9\], got 10"),
         (lambda: Adams(3, "v"), "kind='v' is unknown"),
         (lambda: Adams(3, "x0", "clock"), "variable='clock' is unknown"),
         (lambda: Adams(3, "flow"), "variable='lam' is unknown"),
-        (lambda: Adams(3, start="heun"), "start='heun' is unknown"),
-        (lambda: Adams(6, start="runge-kutta"), r"for orders \[2, 3, 4, 5\], got order=6"),
         (lambda: Adams(3, order_of_last_steps=(0,)), "order_of_last_steps must be a tuple"),
         (lambda: DEIS(0), "order must be one of"),
         (lambda: PNDM(5), r"order must be one of \[1, 2, 3, 4\], got 5"),
-        (lambda: PNDM(3, "heun"), "of a method of order 4, got order=3"),
         (lambda: PNDM(4, "rk"), "start='rk' is unknown"),
         (lambda: OfficialIPNDMv(5), r"order must be one of \[1, 2, 3, 4\], got 5"),
     ],
@@ -265,3 +276,15 @@ def test_high_order_is_finite_from_the_first_step() -> None:
     plan = plan_of(Adams(9), steps=12)
     assert all(math.isfinite(w) for row in plan.rows for w in row.x.d)
     assert [len(row.x.d) for row in plan.rows] == [*range(1, 9), 9, 9, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        *(("sample_heunpp2", "heunpp2-official"), ("sample_gradient_estimation", "gradient-estimation")),
+        *(("xEABSampler", "adams-2"), ("zEABSampler", "adams-2-epsilon"), ("zABSampler", "lms-2")),
+        *(("vABSampler", "adams-2-flow"), ("REABSampler", "reab-2-official")),
+    ],
+)
+def test_names_that_users_know(alias: str, name: str) -> None:
+    assert ss.get_solver(alias) == ss.get_solver(name)

@@ -21,6 +21,7 @@ def predictions_of(x0: float, eps: float, alpha: float, sigma: float) -> dict[st
         "score": -eps / sigma,
         "v": alpha * eps - sigma * x0,
         "flow": eps - x0,
+        "unit-v": (alpha * eps - sigma * x0) / math.hypot(alpha, sigma),
     }
 
 

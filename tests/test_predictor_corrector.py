@@ -1,4 +1,4 @@
-"""UniPC and SA-Solver: the methods they contain, their rows against the algorithm written out, orders, options."""
+"""UniPC and SA-Solver: their rows against the algorithm written out, orders, options."""
 
 from __future__ import annotations
 
@@ -12,69 +12,20 @@ from torch import Tensor
 
 import scoresde as ss
 from scoresde.solvers import SASolver, TauBetween, UniPC
-from scoresde.solvers.exponential import exact_step, interpolation_weights
 from scoresde.solvers.predictor_corrector import PredictorCorrector, adams_step
 from scoresde.targets import GaussianMixture
 from scoresde.theory import gaussian_moments
-from tests.problems import OnMixture, slopes
+from tests.problems import OnMixture, drive, slopes
 
 SDE = ss.VP()
 TIMES = [0.95, 0.8, 0.62, 0.5, 0.33, 0.2, 0.11, 0.05]
-PROCESSES = {"vp": ss.VP(), "edm": ss.EDM(), "flow": ss.RectifiedFlow()}
 
 
 def plan_of(solver: ss.Solver | str, times: list[float] | None = None) -> ss.Plan:
     return ss.make_plan(solver, SDE, TIMES if times is None else times)
 
 
-def drive(plan: ss.Plan, denoiser: ss.BaseDenoiser, x: Tensor, noise: Callable[[int], Tensor] | None = None) -> Tensor:
-    run = plan.start(x, noise=noise)
-    while not run.done:
-        run.tell(denoiser(run.x, run.t))
-    return run.sample
-
-
-# -- identities ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sde", PROCESSES.values(), ids=PROCESSES)
-@pytest.mark.parametrize("end", ["zero", "eps"])
-def test_predictors_that_have_other_names(sde: ss.SDE, end: str) -> None:
-    grid = ss.get_grid("karras", sde, 8, end=end)
-    pairs = [
-        (UniPC(1, corrector=False), ss.get_solver("ddim")),
-        (UniPC(2, corrector=False), ss.get_solver("dpmpp-2m")),
-        (UniPC(3, corrector=False), ss.get_solver("dpmpp-3m")),
-        (UniPC(2, "vary", corrector=False), ss.get_solver("dpmpp-2m", solver_type="taylor")),
-        (UniPC(2, "bh2", "epsilon", corrector=False), ss.get_solver("dpm-solver-2m")),
-        (SASolver(1, 0, tau=0.0), ss.get_solver("ddim")),
-        (SASolver(1, 0, tau=1.0), ss.get_solver("ddpm")),
-        (SASolver(3, 0, tau=0.0), ss.get_solver("dpmpp-3m", solver_type="taylor")),
-    ]
-    for ours, known in pairs:
-        assert ss.make_plan(ours, sde, grid).allclose(ss.make_plan(known, sde, grid), atol=1e-11), ours
-    assert not ss.make_plan(UniPC(2), sde, grid).allclose(ss.make_plan("dpmpp-2m", sde, grid), atol=1e-4)
-
-
-@pytest.mark.parametrize("p", [1, 2, 3, 4])
-def test_sa_solver_without_noise_is_adams_in_data_space(p: int) -> None:
-    points = [SDE.point(t) for t in TIMES]
-    for i, row in enumerate(plan_of(SASolver(p, 0, tau=0.0)).rows):
-        s, t = points[i], points[i + 1]
-        nodes = [points[j].lam - s.lam for j in range(i, max(i - p, -1), -1)]
-        a, *integrals = exact_step("x0", s, t, len(nodes))
-        assert row.x.x == pytest.approx(a, rel=1e-14)
-        assert row.x.d == pytest.approx(interpolation_weights(nodes, integrals), rel=1e-12)
-        assert not row.x.z
-
-
-@pytest.mark.parametrize("p", [1, 2, 3])
-def test_unipc_is_sa_solver_without_noise(p: int) -> None:
-    """The variant bh1 with the "few steps" weight, the variant vary without it."""
-    for variant, line in (("bh1", "bh1"), ("vary", "exact")):
-        for last in ((), tuple(range(p - 1, 0, -1))):
-            sa = SASolver(p, p + 1, tau=0.0, line=line, order_of_last_steps=last)
-            assert plan_of(UniPC(p, variant, order_of_last_steps=last)).allclose(plan_of(sa), atol=1e-12)
+# -- weights ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["x0", "epsilon"])
@@ -105,7 +56,10 @@ def test_weights_sum_to_the_integral_of_a_constant() -> None:
 def predict_evaluate_correct(
     solver: PredictorCorrector, denoiser: ss.BaseDenoiser, x: Tensor, z: Tensor, predictor: int, corrector: int
 ) -> Tensor:
-    """The paper's loop, with the corrector started again from the point s: one state, no merged rows."""
+    """The paper's loop, with the corrector started again from the point s: one state, no merged rows.
+
+    Of the start of a solver that has one only the states are used, of a Runge–Kutta method on the steps of the start.
+    """
     points = [SDE.point(t) for t in TIMES]
     tau = getattr(solver, "tau", 0.0)
     made = [denoiser.predict(x, points[0].t, solver.kind)]

@@ -1,4 +1,4 @@
-"""What solvers declare is what they do; identities between them hold on the canonical matrices."""
+"""What solvers declare is what they do; their shared mathematics, names and options."""
 
 import math
 from dataclasses import FrozenInstanceError
@@ -11,65 +11,6 @@ from scoresde.solvers.exponential import exact_step, interpolation_weights, phi
 from tests.problems import FIXED
 
 PROCESSES = {"vp": ss.VP(), "cosine": ss.CosineVP(), "subvp": ss.SubVP(), "edm": ss.EDM(), "flow": ss.RectifiedFlow()}
-
-
-def matrices_distance(a: ss.Plan, b: ss.Plan) -> float:
-    return max((x - y).abs().max().item() for x, y in zip(a.matrices()[:2], b.matrices()[:2], strict=True))
-
-
-@pytest.mark.parametrize("sde", PROCESSES.values(), ids=PROCESSES)
-@pytest.mark.parametrize("end", ["zero", "eps"])
-def test_ddim_is_dpm_solver_1_and_euler(sde: ss.SDE, end: str) -> None:
-    grid = ss.get_grid("karras", sde, 8, end=end)
-    ddim = ss.make_plan("ddim", sde, grid)
-    for name in ("dpm-solver-1", "dpmpp-1", "euler", "euler-flow"):
-        other = ss.make_plan(name, sde, grid)
-        assert ddim.allclose(other, atol=1e-12), name
-    assert not ddim.allclose(ss.make_plan("dpmpp-2m", sde, grid), atol=1e-3)
-
-
-@pytest.mark.parametrize("sde", PROCESSES.values(), ids=PROCESSES)
-def test_heun_is_dpm_solver_2_at_r1_1(sde: ss.SDE) -> None:
-    grid = ss.get_grid("karras", sde, 8)
-    heun, dpm = ss.make_plan("heun", sde, grid), ss.make_plan(ss.get_solver("dpm-solver-2", r1=1.0), sde, grid)
-    assert heun.allclose(dpm, atol=1e-12)
-    assert not heun.allclose(ss.make_plan("dpm-solver-2", sde, grid), atol=1e-3)
-
-
-def test_probability_flow_euler_on_edm_is_euler() -> None:
-    """There time is the noise level and f = 0."""
-    sde = ss.EDM()
-    grid = ss.get_grid("karras", sde, 6)
-    for a, b in (("pf-euler", "euler"), ("pf-heun", "heun")):
-        assert ss.make_plan(a, sde, grid).allclose(ss.make_plan(b, sde, grid), atol=1e-12)
-
-
-@pytest.mark.parametrize("name", ["ddim", "dpmpp-2m", "dpmpp-3m", "dpm-solver-2", "dpm-solver-3", "heun", "dpmpp-2s"])
-def test_processes_share_one_flow(name: str) -> None:
-    """On one grid of log-SNR, VP, EDM and rectified flow are one method up to the scale of the state."""
-    vp, edm, flow = ss.VP(), ss.EDM(), ss.RectifiedFlow()
-    lams = torch.linspace(-3.0, 4.0, 7, dtype=torch.float64).tolist()
-    plans = {s: ss.make_plan(name, s, [s.t_at_lam(lam) for lam in lams]) for s in (vp, edm, flow)}
-    reference = plans[edm].matrices()
-    for sde in (vp, flow):
-        plan = plans[sde]
-        scale = torch.tensor([*(sde.alpha(t) for t in plan.times), plan.end.alpha], dtype=torch.float64)
-        A, B, _ = plan.matrices()
-        assert torch.allclose(A / scale * plan.begin.alpha, reference.A, atol=1e-12)
-        assert torch.allclose(B / scale[:, None], reference.B, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", [n for n, s in FIXED.items() if s.keeps_constant_data])
-@pytest.mark.parametrize("end", ["zero", "eps"])
-def test_constant_data_is_exact(name: str, end: str) -> None:
-    """Every exponential method is exact where the prediction of x0 does not change: A and B sum to the exact flow."""
-    sde = ss.VP()
-    plan = ss.make_plan(name, sde, ss.get_grid("log-snr", sde, 5, end=end))
-    A, B, _ = plan.matrices()
-    noise = plan.end.sigma / plan.begin.sigma
-    if plan.noises == 0:
-        assert A[-1].item() == pytest.approx(noise, abs=1e-12)
-    assert B[-1].sum().item() == pytest.approx(plan.end.alpha - A[-1].item() * plan.begin.alpha, abs=1e-11)
 
 
 @pytest.mark.parametrize("solver", FIXED.values(), ids=FIXED)
@@ -167,16 +108,6 @@ def test_interpolation_weights_are_exact_for_polynomials(k: int) -> None:
     for degree in range(k):  # p = u^degree has one non-zero derivative at 0: degree!
         got = sum(w * u**degree for w, u in zip(weights, nodes, strict=True))
         assert got == pytest.approx(integrals[degree] * math.factorial(degree), rel=1e-12)
-
-
-def test_third_order_multistep_is_the_interpolating_polynomial() -> None:
-    """The corrected DPM-Solver++(3M) is the Adams method in data space, whose weights these are."""
-    sde = ss.VP()
-    times = [0.9, 0.6, 0.45, 0.2]
-    *_, row = ss.make_plan("dpmpp-3m", sde, times).rows
-    p, q, s, t = (sde.point(u) for u in times)
-    weights = interpolation_weights([0.0, q.lam - s.lam, p.lam - s.lam], exact_step("x0", s, t, 3)[1:])
-    assert row.x.d == pytest.approx(weights, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,10 @@ from scoresde.solvers.dpm_solver import SinglestepDPM
 from scoresde.solvers.dpmpp import MultistepDPM
 from scoresde.solvers.er_sde import ERSDE
 from scoresde.solvers.exponential_rk import ExponentialRK, MultistepRES
+from scoresde.solvers.gradient_estimation import GradientEstimation
+from scoresde.solvers.heunpp import OfficialHeunPP
 from scoresde.solvers.pndm import PNDM, OfficialIPNDMv
+from scoresde.solvers.reab import REAB
 from scoresde.solvers.runge_kutta import RungeKutta
 from scoresde.solvers.sa_solver import SASolver, TauBetween
 from scoresde.solvers.score_sde import EulerMaruyama, ProbabilityFlow, ReverseChain
@@ -148,6 +151,13 @@ TABLE: dict[str, Entry] = {
         ),
         "DDIM with eta = 1, ancestral sampling",
     ),
+    "heunpp2-official": Entry(OfficialHeunPP, {}, ("heunpp2", "sample_heunpp2"), "three evaluations a step, order 1"),
+    "gradient-estimation": Entry(
+        GradientEstimation,
+        {},
+        ("sample_gradient_estimation", "ge"),
+        "multistep, leans forward (order 1)",
+    ),
     "dpm-solver-1": Entry(SinglestepDPM, {"order": 1}, (), "DPM-Solver-1 (= DDIM)"),
     "dpm-solver-2": Entry(
         SinglestepDPM, {"order": 2}, ("dpm_2", "sample_dpm_2", "KDPM2DiscreteScheduler"), "singlestep"
@@ -161,6 +171,12 @@ TABLE: dict[str, Entry] = {
     ),
     "dpm-solver-2m": Entry(MultistepDPM, {"order": 2, "kind": "epsilon"}, (), "multistep, noise prediction"),
     "dpm-solver-3m": Entry(MultistepDPM, {"order": 3, "kind": "epsilon"}, (), "multistep, noise prediction, corrected"),
+    "dpm-solver-3m-rk": Entry(
+        MultistepDPM,
+        {"order": 3, "kind": "epsilon", "start": "runge-kutta"},
+        (),
+        "multistep, noise prediction, first steps of its order",
+    ),
     "dpmpp-1": Entry(MultistepDPM, {"order": 1}, (), "DPM-Solver++ 1 (= DDIM)"),
     "dpmpp-2s": Entry(SinglestepDPM, {"order": 2, "kind": "x0"}, (), "singlestep, data prediction"),
     "dpmpp-3s": Entry(
@@ -170,6 +186,9 @@ TABLE: dict[str, Entry] = {
         MultistepDPM, {"order": 2}, ("sample_dpmpp_2m", "DPMSolverMultistepScheduler"), "multistep; the usual choice"
     ),
     "dpmpp-3m": Entry(MultistepDPM, {"order": 3}, (), "multistep, corrected to order 3"),
+    "dpmpp-3m-rk": Entry(
+        MultistepDPM, {"order": 3, "start": "runge-kutta"}, (), "multistep, corrected, first steps of its order"
+    ),
     "dpmpp-3m-official": Entry(
         MultistepDPM, {"order": 3, "official": True}, (), "multistep, as everyone ships it (order 2)"
     ),
@@ -227,6 +246,21 @@ TABLE: dict[str, Entry] = {
     "unipc-2": Entry(UniPC, {"order": 2}, ("UniPCMultistepScheduler",), "predictor and free corrector"),
     "unipc-3": Entry(UniPC, {"order": 3}, ("uni_pc_bh2",), "predictor and free corrector"),
     "unipc-4": Entry(UniPC, {"order": 4}, (), "predictor and free corrector"),
+    "unip-4-rk": Entry(
+        UniPC,
+        {"order": 4, "corrector": False, "start": "runge-kutta"},
+        (),
+        "UniPC's predictor (= adams-4-rk)",
+    ),
+    "unipc-2-rk": Entry(
+        UniPC, {"order": 2, "start": "runge-kutta"}, (), "predictor and free corrector, first step of its order"
+    ),
+    "unipc-3-rk": Entry(
+        UniPC, {"order": 3, "start": "runge-kutta"}, (), "predictor and free corrector, first steps of its order"
+    ),
+    "unipc-4-rk": Entry(
+        UniPC, {"order": 4, "start": "runge-kutta"}, (), "predictor and free corrector, first steps of its order"
+    ),
     "unipc-3-bh1": Entry(UniPC, {"order": 3, "variant": "bh1"}, ("uni_pc",), "with B(h) = h"),
     "unipc-3-vary": Entry(UniPC, {"order": 3, "variant": "vary"}, (), "vary_coeff, corrected to order 4"),
     "unipc-3-vary-official": Entry(
@@ -236,7 +270,7 @@ TABLE: dict[str, Entry] = {
     "adams-2": Entry(
         Adams,
         {"order": 2},
-        ("res_2m", "res_multistep", "sample_res_multistep"),
+        ("res_2m", "res_multistep", "sample_res_multistep", "xEABSampler"),
         "multistep, exact weights (= RES 2M = DPM-Solver++ 2M, taylor)",
     ),
     "adams-3": Entry(Adams, {"order": 3}, (), "multistep, exact weights (= DPM-Solver++ 3M, corrected)"),
@@ -247,7 +281,7 @@ TABLE: dict[str, Entry] = {
         Adams, {"order": 5, "start": "runge-kutta"}, (), "multistep, exact weights, first steps of its order"
     ),
     "adams-2-epsilon": Entry(
-        Adams, {"order": 2, "kind": "epsilon"}, ("DEISMultistepScheduler",), "multistep, noise prediction"
+        Adams, {"order": 2, "kind": "epsilon"}, ("DEISMultistepScheduler", "zEABSampler"), "multistep, noise prediction"
     ),
     "adams-3-epsilon": Entry(Adams, {"order": 3, "kind": "epsilon"}, (), "multistep, noise prediction"),
     "adams-4-epsilon-rk": Entry(
@@ -256,7 +290,9 @@ TABLE: dict[str, Entry] = {
         (),
         "multistep, noise prediction, first steps of its order",
     ),
-    "adams-2-flow": Entry(Adams, {"order": 2, "kind": "flow", "variable": "clock"}, (), "multistep, flow prediction"),
+    "adams-2-flow": Entry(
+        Adams, {"order": 2, "kind": "flow", "variable": "clock"}, ("vABSampler",), "multistep, flow prediction"
+    ),
     "adams-3-flow": Entry(Adams, {"order": 3, "kind": "flow", "variable": "clock"}, (), "multistep, flow prediction"),
     "adams-4-flow-rk": Entry(
         Adams,
@@ -264,8 +300,22 @@ TABLE: dict[str, Entry] = {
         (),
         "multistep, flow prediction, first steps of its order",
     ),
+    "adams-2-v": Entry(Adams, {"order": 2, "kind": "unit-v", "variable": "clock"}, (), "multistep, v prediction"),
+    "adams-3-v": Entry(Adams, {"order": 3, "kind": "unit-v", "variable": "clock"}, (), "multistep, v prediction"),
+    "adams-4-v-rk": Entry(
+        Adams,
+        {"order": 4, "kind": "unit-v", "variable": "clock", "start": "runge-kutta"},
+        (),
+        "multistep, v prediction, first steps of its order",
+    ),
+    "reab-2": Entry(REAB, {"order": 2}, (), "multistep, v prediction, polynomial in log-SNR"),
+    "reab-3": Entry(REAB, {"order": 3}, (), "multistep, v prediction, polynomial in log-SNR"),
+    "reab-2-official": Entry(REAB, {"order": 2, "official": True}, ("REABSampler",), "as azula ships it (order 1)"),
     "lms-2": Entry(
-        Adams, {"order": 2, "kind": "epsilon", "variable": "clock"}, ("deis-rhoab1", "ipndm-v-2"), "Adams in sigma"
+        Adams,
+        {"order": 2, "kind": "epsilon", "variable": "clock"},
+        ("deis-rhoab1", "ipndm-v-2", "zABSampler"),
+        "Adams in sigma",
     ),
     "lms-3": Entry(
         Adams, {"order": 3, "kind": "epsilon", "variable": "clock"}, ("deis-rhoab2", "ipndm-v-3"), "Adams in sigma"
@@ -284,7 +334,13 @@ TABLE: dict[str, Entry] = {
     ),
     "deis-tab1": Entry(DEIS, {"order": 2}, (), "multistep, polynomial in the process's time"),
     "deis-tab2": Entry(DEIS, {"order": 3}, (), "multistep, polynomial in the process's time"),
+    "deis-tab2-rk": Entry(
+        DEIS, {"order": 3, "start": "runge-kutta"}, (), "polynomial in the process's time, first steps of its order"
+    ),
     "deis-tab3": Entry(DEIS, {"order": 4}, ("deis",), "multistep, polynomial in the process's time"),
+    "deis-tab3-rk": Entry(
+        DEIS, {"order": 4, "start": "runge-kutta"}, (), "polynomial in the process's time, first steps of its order"
+    ),
     "ipndm-2": Entry(PNDM, {"order": 2}, (), "multistep, weights of equal steps"),
     "ipndm-3": Entry(PNDM, {"order": 3}, (), "multistep, weights of equal steps"),
     "ipndm-4": Entry(PNDM, {"order": 4}, ("ipndm", "sample_ipndm"), "multistep, weights of equal steps"),
@@ -341,8 +397,11 @@ __all__ = [
     "Churn",
     "DPMppSDE",
     "EulerMaruyama",
+    "GradientEstimation",
     "MultistepDPM",
+    "OfficialHeunPP",
     "ProbabilityFlow",
+    "REAB",
     "ReverseChain",
     "RungeKutta",
     "SASolver",

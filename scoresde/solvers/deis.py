@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
-from scoresde.rows import Mix, Row, Solver, Step
+from scoresde.rows import Mix, Row, Step
 from scoresde.solvers.exponential import check_orders, interpolation_weights, order_of_step
 from scoresde.solvers.quadrature import integrate_log
+from scoresde.solvers.starting import STARTS, Multistep
 
 
 @dataclass(frozen=True)
-class DEIS(Solver):
+class DEIS(Multistep):
     r"""tAB of DEIS (Zhang & Chen 2022, arXiv:2204.13902, eqs. 14 and 15, and Algorithm 1).
 
     :math:`x_t/\alpha_t = x_s/\alpha_s + \int \hat\epsilon\,d(\sigma/\alpha)` with noise predictions interpolated by a
@@ -28,28 +29,27 @@ class DEIS(Solver):
         order: 1 to 9, the number of predictions that a step mixes; 1 is DDIM.
         order_of_last_steps: orders of the last steps, for example (2, 1); () keeps the order. A step into sigma = 0 is
             of order 1 always.
+        start: "lower" or "runge-kutta" (orders up to 5), see :class:`scoresde.solvers.starting.Multistep`; the latter
+            costs (order - 1)(order - 2) further evaluations, of steps in sigma/alpha (the paper's rhoRK).
     """
 
     order: int = 4
     order_of_last_steps: tuple[int, ...] = ()
+    start: str = "lower"
 
     kind: ClassVar[str] = "epsilon"  # type: ignore[misc]
     paper: ClassVar[str] = "Zhang & Chen 2022, arXiv:2204.13902"
 
     def __post_init__(self) -> None:
         check_orders(self.order, range(1, 10), self.order_of_last_steps)
+        self.check_start()
 
     @property
     def name(self) -> str:
         """The paper's name: "deis-tab3" for order 4."""
-        return f"deis-tab{self.order - 1}"
+        return f"deis-tab{self.order - 1}{STARTS[self.start]}"
 
-    @property
-    def memory(self) -> int:
-        """order - 1 past predictions."""
-        return self.order - 1
-
-    def rows(self, step: Step) -> Sequence[Row]:
+    def multistep(self, step: Step) -> Sequence[Row]:
         """One row."""
         order = order_of_step(self.order, self.order_of_last_steps, step.remaining)
         points = (step.s, *step.past)[:order]

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from scoresde.errors import choose
-from scoresde.rows import Mix, Row, Solver, Step
+from scoresde.rows import Mix, Row, Step
 from scoresde.solvers.cooling import check_noise, noise, sde_step
 from scoresde.solvers.exponential import check_orders, order_of_step
+from scoresde.solvers.starting import STARTS, Multistep
 
 NAMES = {"x0": "dpmpp-{}m", "epsilon": "dpm-solver-{}m"}
 TYPES = {"midpoint": "midpoint", "taylor": "taylor"}
 
 
 @dataclass(frozen=True)
-class MultistepDPM(Solver):
+class MultistepDPM(Multistep):
     """DPM-Solver++ 1, 2M, 3M (Lu et al. 2022, arXiv:2211.01095, Algorithm 2), and the same in noise prediction.
 
-    The first steps, which lack a past, use a lower order. The third-order update that every public library ships gives
+    The third-order update that every public library ships gives
     the second difference half the weight that the expansion asks for, and so converges with order 2 only.
     ``official=False`` gives it its full weight and converges with order 3; ``official=True`` reproduces the shipped
     method, which can be a little better at ten steps and fewer.
@@ -39,6 +40,9 @@ class MultistepDPM(Solver):
         order_of_last_steps: orders of the last steps, for example (2, 1); () keeps the order. A step into sigma = 0 is
             of order 1 always. dpm-solver's and diffusers' ``lower_order_final`` is (1,) for order 2 and (2, 1) for
             order 3.
+        start: "lower" or "runge-kutta", see :class:`scoresde.solvers.starting.Multistep`; the latter costs 2 further
+            evaluations at order 3 (two steps of Heun) and none at order 2, and is for eta = 0: with noise the lower
+            orders of the start already keep the weak order of 2.
     """
 
     order: int = 2
@@ -49,6 +53,7 @@ class MultistepDPM(Solver):
     eta: float = 0.0
     s_noise: float = 1.0
     sign_slip: bool = False
+    start: str = "lower"
 
     paper: ClassVar[str] = "Lu et al. 2022, arXiv:2211.01095"
 
@@ -59,6 +64,12 @@ class MultistepDPM(Solver):
         check_noise(self.eta, self.s_noise)
         if self.sign_slip and not (self.order == 3 and self.kind == "x0" and self.eta and self.official):
             raise ValueError("sign_slip: it is in the official order 3 of data prediction with eta > 0 only")
+        if self.start != "lower" and (self.eta or self.official):
+            raise ValueError(
+                f"start={self.start!r} keeps an order that eta > 0 and official=True do not have; "
+                f"got eta={self.eta}, official={self.official}"
+            )
+        self.check_start()
 
     @property
     def name(self) -> str:
@@ -67,7 +78,7 @@ class MultistepDPM(Solver):
         if self.order == 1:
             return sde + NAMES[self.kind].format(1).removesuffix("m")
         shipped = "-diffusers" if self.sign_slip else "-official" if self.official and self.order == 3 else ""
-        return sde + NAMES[self.kind].format(self.order) + shipped
+        return sde + NAMES[self.kind].format(self.order) + shipped + STARTS[self.start]
 
     @property
     def converges(self) -> int:
@@ -81,12 +92,7 @@ class MultistepDPM(Solver):
         """One if eta > 0."""
         return int(self.eta > 0.0)
 
-    @property
-    def memory(self) -> int:
-        """order - 1 past predictions."""
-        return self.order - 1
-
-    def rows(self, step: Step) -> Sequence[Row]:
+    def multistep(self, step: Step) -> Sequence[Row]:
         """One row: the exact step, with derivatives of the prediction from backward differences."""
         order = min(order_of_step(self.order, self.order_of_last_steps, step.remaining), 1 + len(step.past))
         (a, *integrals), added = sde_step(self.kind, step.s, step.t, order, self.eta)

@@ -63,7 +63,8 @@ class ERSDE(Solver):
             reverse SDE: order 1 is DDIM with eta = 1), or the paper's choice (default); or any function of a positive
             float for which phi(x)/x does not decrease.
         official: as the authors' code.
-        order_of_last_steps: orders of the last steps; () keeps the order. A step into sigma = 0 is of order 1.
+        order_of_last_steps: orders of the last steps, for example (2, 1); () keeps the order. A step into sigma = 0 is
+            of order 1 always.
         s_noise: factor on the noise that is added.
     """
 

@@ -14,9 +14,8 @@ from typing import ClassVar, NamedTuple
 from scoresde.errors import choose
 from scoresde.rows import KEEP_ANCHOR, KEEP_STATE, Mix, Row, Solver, Step
 from scoresde.sde import Point
-from scoresde.solvers.adams import at_places
 from scoresde.solvers.exponential import check_orders, order_of_step
-from scoresde.solvers.starting import steps_begin
+from scoresde.solvers.starting import Multistep
 
 EQUAL_STEPS = {
     1: (1.0,),
@@ -67,7 +66,7 @@ STARTS = {
 
 
 @dataclass(frozen=True)
-class PNDM(Solver):
+class PNDM(Multistep):
     """PNDM, PLMS and iPNDM (Liu et al. 2022, arXiv:2202.09778, eqs. 9, 12 and 13; Zhang & Chen 2022, arXiv:2204.13902,
     section 3, for the improved form).
 
@@ -79,7 +78,10 @@ class PNDM(Solver):
 
     Args:
         order: 1 to 4, the number of predictions that a step mixes.
-        start: "lower" (iPNDM), "heun" (PLMS) or "runge-kutta" (PNDM); the last two are of order 4.
+        start: "lower" (iPNDM), "heun" (PLMS) or "runge-kutta" (PNDM, the published one, which is not that of the other
+            families); the last two are of order 4. No start makes the weights of equal steps converge with more than
+            order 2; on a grid uniform in sigma/alpha, where they do, "lms-4-rk" is this method with a start of its
+            order.
         order_of_last_steps: orders of the last steps, for example (2, 1); () keeps the order. PLMS and PNDM step into
             sigma = 0 themselves, as in diffusers, and iPNDM with DDIM, as in diff-sampler.
     """
@@ -108,32 +110,31 @@ class PNDM(Solver):
         return min(self.order, 2)
 
     @property
-    def further_evaluations(self) -> int:  # type: ignore[override]
-        """Of the start."""
-        start = STARTS[self.start]
-        return (start.evaluations - 1) * start.steps
+    def stages(self) -> int:
+        """Evaluations of one of the first steps."""
+        return STARTS[self.start].evaluations
 
     @property
-    def memory(self) -> int:
-        """order - 1 past predictions, and those of the stages of a start that lie between them."""
-        start = STARTS[self.start]
-        return max(self.order - 1 + (start.evaluations - 1) * start.steps, 0)
+    def starting_steps(self) -> int:
+        """One of Heun, or three of Runge–Kutta."""
+        return STARTS[self.start].steps
 
     @property
     def ends_at_data(self) -> bool:  # type: ignore[override]
         """PLMS and PNDM."""
         return self.start != "lower"
 
-    def rows(self, step: Step) -> Sequence[Row]:
-        """One row after the start."""
-        start = STARTS[self.start]
-        used = steps_begin(step, start.evaluations)
-        if start.rows and len(used) - 1 < start.steps and step.t.sigma > 0.0:
-            return start.rows(step)
-        order = min(order_of_step(self.order, self.order_of_last_steps, step.remaining), len(used))
+    def start_step(self, step: Step) -> list[Row]:
+        """The first steps as published."""
+        rows = STARTS[self.start].rows
+        assert rows is not None, "iPNDM has no such steps"
+        return rows(step)
+
+    def multistep(self, step: Step) -> Sequence[Row]:
+        """One row."""
+        order = min(order_of_step(self.order, self.order_of_last_steps, step.remaining), 1 + len(step.past))
         a, b = _ddim(step.s, step.t)
-        d = at_places(used[:order], [b * w for w in EQUAL_STEPS[order]])
-        return [Row(step.s, self.kind, Mix(x=a, d=d))]
+        return [Row(step.s, self.kind, Mix(x=a, d=tuple(b * w for w in EQUAL_STEPS[order])))]
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from scoresde.rows import Mix, Row, Solver, Step
+from scoresde.rows import Mix, Row, Step
 from scoresde.sde import Point
 from scoresde.solvers.cooling import sde_step
 from scoresde.solvers.exponential import interpolation_weights
+from scoresde.solvers.starting import Multistep
 
 # kind -> what all the integrals are proportional to: I_n = c h^(n+1) / (n+1)! to leading order in h.
 SCALES = {"x0": lambda t: t.alpha, "epsilon": lambda t: -t.sigma}
@@ -53,7 +54,7 @@ def adams_step(
     return a, interpolation_weights([p.lam - s.lam for p in points], integrals), noise
 
 
-class PredictorCorrector(Solver):
+class PredictorCorrector(Multistep):
     """Rows of a predictor and a corrector, which subclasses state as weights of one step.
 
     In mode PEC (predict, evaluate, correct) the correction of a step goes into the row of the next one, and a step
@@ -82,7 +83,7 @@ class PredictorCorrector(Solver):
         after, before = self.correct(step), (0.0, *self.predict(step).d)
         return tuple(c - p for c, p in zip_longest(after, before, fillvalue=0.0)) if after else ()
 
-    def rows(self, step: Step) -> Sequence[Row]:
+    def multistep(self, step: Step) -> Sequence[Row]:
         """The rows of one step."""
         return ROWS[self.mode](self, step)
 
@@ -92,11 +93,12 @@ class PredictorCorrector(Solver):
         correction: tuple[float, ...] = ()
         if step.past:
             before, *past = step.past
-            correction = self.correction(Step(step.sde, before, step.s, tuple(past), step.index - 1, step.steps))
+            last = Step(step.sde, before, step.s, tuple(past), step.index - 1, step.steps)
+            correction = () if self.starts(last) else self.correction(last)
         d = tuple(w + x * c for w, c in zip_longest(d, correction, fillvalue=0.0))
         rows = [Row(step.s, self.kind, Mix(x=x, d=d, z=z))]
-        if self.correct_last and step.remaining == 1 and (last := self.correction(step)):
-            rows.append(Row(step.t, self.kind, Mix(x=1.0, d=last)))
+        if self.correct_last and step.remaining == 1 and (end := self.correction(step)):
+            rows.append(Row(step.t, self.kind, Mix(x=1.0, d=end)))
         return rows
 
     def _pece(self, step: Step) -> Sequence[Row]:

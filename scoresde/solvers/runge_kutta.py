@@ -12,6 +12,8 @@ form        noise prediction         data prediction                      flow p
             :math:`w=-e^{-\lambda}`  :math:`w=e^{\lambda}`
 ==========  =======================  ===================================  ===============================
 
+For unit-v, in form "clock", :math:`S = r = \sqrt{\alpha^2+\sigma^2}` and :math:`c = \arctan(\sigma/\alpha)`.
+
 So a textbook tableau carries over as it is. The clock of noise prediction is the variable of EDM and k-diffusion, and
 that of the flow is a rectified flow's own time; there w = 1, and a prediction that does not change is integrated
 exactly. Lawson's form (Lawson 1967) has its stages at equal fractions of a step in half log-SNR instead.
@@ -45,8 +47,11 @@ CLOCKS = {
     "flow": Clock(
         lambda p: p.alpha + p.sigma, lambda p: p.sigma / (p.alpha + p.sigma), lambda c: math.log1p(-c) - math.log(c)
     ),
+    "unit-v": Clock(
+        lambda p: math.hypot(p.alpha, p.sigma), lambda p: math.atan2(p.sigma, p.alpha), lambda c: -math.log(math.tan(c))
+    ),
 }
-SUFFIXES = {"epsilon": "", "flow": "-flow", "x0": "-x0"}
+SUFFIXES = {"epsilon": "", "flow": "-flow", "x0": "-x0", "unit-v": "-v"}
 LAWSON = {
     "x0": Clock(lambda p: p.sigma, lambda p: p.lam, lambda c: c, lambda p: p.alpha / p.sigma),
     "epsilon": Clock(lambda p: p.alpha, lambda p: p.lam, lambda c: c, lambda p: -p.rho),
@@ -130,7 +135,7 @@ class RungeKutta(Solver):
     Args:
         method: a name from TABLEAUX, or a :class:`scoresde.solvers.tableaus.Tableau` of your own.
         kind: "epsilon" for the EDM variable (x/alpha, sigma/alpha), "flow" for (x/(alpha+sigma), sigma/(alpha+sigma)),
-            "x0" for (x/sigma, alpha/sigma).
+            "x0" for (x/sigma, alpha/sigma), "unit-v" for (x/r, arctan(sigma/alpha)), r^2 = alpha^2 + sigma^2.
         form: "clock" for these variables, or "lawson" (kinds "x0" and, of little use at few steps, "epsilon").
     """
 
