@@ -117,8 +117,8 @@ class Restart(Wrapper):
         """The inner solver's, with those of the restarts from either end that belong to this step."""
         noises = count()
         here = [(i, nearest_end(i.t_min, step)) for i in self.intervals]
-        before = [row for i, node in here if node is step.s for row in self._restarts(i, node, step, noises)]
-        after = [row for i, node in here if node is step.t for row in self._restarts(i, node, step, noises)]
+        before = [row for i, node in here if node is step.s for row in self._restarts(i, step.s, step, noises)]
+        after = [row for i, node in here if node is step.t for row in self._restarts(i, step.t, step, noises)]
         return [*before, *self.inner_rows(step), *after]
 
     def _restarts(self, interval: Interval, node: Point, step: Step, noises: Iterator[int]) -> Iterator[Row]:

@@ -95,7 +95,7 @@ def a_draw_each_step(reading: Reading) -> Reading:
     evaluations, draws = 0, {}
     for row in reading.plan.rows:
         for k, _ in row.x.z:
-            draws.setdefault(k, bisect_right(reading.states, evaluations) - 1)
+            draws.setdefault(k, bisect_right([i or 0 for i in reading.states], evaluations) - 1)
         evaluations += row.at is not None
     return replace(reading, draws=tuple(draws[k] for k in sorted(draws)))
 
