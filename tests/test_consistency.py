@@ -72,6 +72,21 @@ def test_lcm_is_exact_with_a_consistency_function(sde: ss.SDE, steps: int, end: 
     assert torch.allclose(got, exact_law(plan.end), rtol=1e-12)
 
 
+@pytest.mark.parametrize("end", ["zero", "eps"])
+def test_a_consistency_model_may_end_at_some_noise(sde: ss.SDE, end: str) -> None:
+    """Its samples have that noise, and no more is added than is missing."""
+    solver = ss.get_solver("consistency", rho_min=0.05)
+    start, last = sde.t_at_lam(-3.0), sde.t_at_lam(2.0)  # rho = 20 and 0.14
+    grid = ss.get_grid("log-snr", sde, 5, start=start, end=last)
+    plan = ss.make_plan(solver, sde, grid if end == "eps" else [*grid, 0.0])
+    data = VARIANCE + 0.05**2
+    got = law(plan, lambda i, at: (data / exact_law(at)).sqrt())
+    expected = exact_law(plan.end) if end == "eps" else data
+    assert torch.allclose(got, expected, rtol=1e-12)
+    below = ss.make_plan(solver, sde, [start, last, sde.t_at_lam(4.0)])
+    assert below.noises == 1  # the last level is below 0.05
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 0.8])
 @pytest.mark.parametrize("end", ["zero", "eps"])
 def test_tcd_is_exact_with_a_trajectory_function(sde: ss.SDE, gamma: float, end: str) -> None:
@@ -122,6 +137,7 @@ def test_declared_orders() -> None:
     ("make", "message"),
     [
         (lambda: ss.get_solver("lcm", s_noise=-1.0), "s_noise must be finite and at least 0"),
+        (lambda: ss.get_solver("lcm", rho_min=-1.0), "rho_min must be finite and at least 0"),
         (lambda: ss.get_solver("tcd", gamma=1.5), r"gamma must be within \[0, 1\], got 1.5"),
         (lambda: ss.get_solver("TCDScheduler", eta=0.3), "'eta' is not an option of solver 'tcd'"),
     ],

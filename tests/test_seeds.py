@@ -31,6 +31,7 @@ def planned(solver: ss.Solver, sde: ss.SDE, steps: int = 6, end: str | float = "
         ({}, "dpmpp-2s", {}),
         ({"r1": 0.3}, "dpmpp-2s", {"r1": 0.3}),
         ({"solver_type": "taylor", "r1": 0.7}, "dpmpp-2s", {"solver_type": "taylor", "r1": 0.7}),
+        ({"solver_type": "taylor", "r1": 1.0}, "dpmpp-2s", {"solver_type": "taylor", "r1": 1.0}),
         ({"kind": "epsilon"}, "dpm-solver-2", {}),
         ({"order": 3}, "dpmpp-3s", {}),
         ({"order": 3, "kind": "epsilon", "r1": 0.2, "r2": 0.9}, "dpm-solver-3", {"r1": 0.2, "r2": 0.9}),
@@ -95,6 +96,7 @@ def law_errors(solver: ss.Solver, sde: ss.SDE, steps: tuple[int, ...]) -> list[f
         {"eta": 0.5},
         {"order": 3, "kind": "epsilon"},
         {"order": 3, "eta": 0.5},
+        {"order": 3, "r2": 1.0},
     ],
 )
 @pytest.mark.slow
@@ -133,7 +135,8 @@ def test_s_noise_scales_the_noise_alone() -> None:
         ({"order": 4}, r"order must be one of \[2, 3\], got 4"),
         ({"kind": "v"}, "kind='v' is unknown"),
         ({"eta": -1.0}, "eta must be finite and at least 0"),
-        ({"r1": 1.0}, r"r1, r2 must satisfy 0 < r1 \(< r2\) < 1, got \(1.0,\)"),
+        ({"r1": 1.1}, r"r1, r2 must satisfy 0 < r1 \(< r2\) <= 1, got \(1.1,\)"),
+        ({"r1": 0.0}, "r1, r2 must satisfy"),
         ({"r2": 0.5}, "r2: SEEDS-2 has one inner point"),
         ({"order": 3, "r1": 0.7}, "r1, r2 must satisfy"),
         ({"solver_type": "phi_1"}, "solver_type='phi_1' is unknown"),

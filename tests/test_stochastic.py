@@ -288,7 +288,12 @@ def test_ancestral_steps_on_a_flow_are_comfyuis(name: str, T: float, eta: float,
     ("alias", "name"),
     [
         *(("sample_ddpm", "ddpm"), ("euler_ancestral_RF", "euler-ancestral-flow"), ("sample_lcm", "lcm")),
-        *(("LCMScheduler", "lcm"), ("TCDScheduler", "tcd"), ("sample_seeds_2", "seeds-2"), ("seeds_3", "seeds-3")),
+        *(
+            ("LCMScheduler", "lcm"),
+            ("CMStochasticIterativeScheduler", "consistency"),
+            ("TCDScheduler", "tcd"),
+        ),
+        *(("exp_heun_2_x0_sde", "seeds-2-heun"), ("sample_seeds_2", "seeds-2"), ("seeds_3", "seeds-3")),
         *(("dpmpp_2m_sde_heun", "sde-dpmpp-2m-heun"), ("dpmpp_2m_sde_gpu", "sde-dpmpp-2m")),
         *(("DPM++ 2M SDE Heun", "sde-dpmpp-2m-heun"), ("dpmpp_3m_sde_gpu", "sde-dpmpp-3m-official")),
         *(("dpmpp_sde_gpu", "dpmpp-sde"), ("restart", "heun-restart"), ("er_sde", "er-sde-3")),

@@ -29,7 +29,7 @@ OBSERVABLES = torch.stack([X.square(), X.pow(3), (2 * X).cos(), (3 * X).sin()])
 
 
 def interpolate(values: Tensor, x: Tensor) -> Tensor:
-    """Values on the grid X at other places, by the polynomial through the six neighbours; the end value beyond the grid."""
+    """Values on the grid X at other places: of the polynomial through six neighbours, and beyond the ends as there."""
     place = ((x - X[0]) / WIDTH).clamp(0, len(X) - 1)
     first = (place.floor().long() - 2).clamp(0, len(X) - 6)
     u, out = place - first, torch.zeros_like(values[:, :1])

@@ -70,10 +70,18 @@ TABLE: dict[str, Entry] = {
     "euler-ancestral-flow": Entry(
         DDIM,
         {"eta": 1.0, "renewal": "flow"},
-        ("euler_ancestral_RF", "sample_euler_ancestral_RF"),
+        ("euler_ancestral_RF", "sample_euler_ancestral_RF", "LTXEulerAncestralRFScheduler"),
         "ancestral sampling, as ComfyUI does it on a rectified flow",
     ),
-    "lcm": Entry(LCM, {}, ("LCMScheduler", "sample_lcm"), "for distilled networks: predict the sample, noise it again"),
+    "lcm": Entry(
+        LCM, {}, ("LCMScheduler", "FlowMatchLCMScheduler", "sample_lcm"), "for distilled networks: predict, noise again"
+    ),
+    "consistency": Entry(
+        LCM,
+        {"rho_min": 0.002},
+        ("CMStochasticIterativeScheduler",),
+        "the same for consistency models, whose flow ends at some noise",
+    ),
     "tcd": Entry(TCD, {}, ("TCDScheduler",), "for distilled networks: DDIM further down, then noise"),
     "dpm-solver-1": Entry(SinglestepDPM, {"order": 1}, (), "DPM-Solver-1 (= DDIM)"),
     "dpm-solver-2": Entry(
@@ -157,6 +165,12 @@ TABLE: dict[str, Entry] = {
         "2S whose stages are both ancestral",
     ),
     "seeds-2": Entry(SEEDS, {"order": 2}, ("sample_seeds_2",), "singlestep, reverse SDE"),
+    "seeds-2-heun": Entry(
+        SEEDS,
+        {"order": 2, "solver_type": "taylor", "r1": 1.0},
+        ("exp_heun_2_x0_sde", "sample_exp_heun_2_x0_sde"),
+        "singlestep, reverse SDE, exponential Heun",
+    ),
     "seeds-3": Entry(SEEDS, {"order": 3}, ("sample_seeds_3",), "singlestep, reverse SDE"),
     "euler-churn": Entry(Churn, {"inner": RungeKutta("euler")}, (), "EDM's churn before each Euler step"),
     "heun-churn": Entry(Churn, {"inner": RungeKutta("heun")}, ("edm-stochastic",), "EDM's stochastic sampler"),

@@ -14,6 +14,7 @@ order 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,11 +27,11 @@ from scoresde.solvers.ddim import renewing_row
 @dataclass(frozen=True)
 class LCM(Solver):
     r"""Multistep consistency sampling (Song et al. 2023, arXiv:2303.01469, Algorithm 1; Luo et al. 2023,
-    arXiv:2310.04378, Algorithm 3): :math:`x_t = \alpha_t D + \sigma_t z`.
+    arXiv:2310.04378, Algorithm 3): :math:`x_t = \alpha_t(D + \sqrt{\rho_t^2-\rho_{min}^2}\,z)`.
 
-    It is DDIM that keeps nothing of the noise; a step into sigma = 0 ends with D. It is for networks distilled into
-    consistency functions (1 to 8 steps), with a grid of the times that they were trained at. With an ordinary denoiser
-    it does not converge: see :mod:`scoresde.solvers.consistency`.
+    With :math:`\rho_{min} = 0` it is DDIM that keeps nothing of the noise; a step into sigma = 0 ends with D. It is for
+    networks distilled into consistency functions (1 to 8 steps), with a grid of the times that they were trained at.
+    With an ordinary denoiser it does not converge: see :mod:`scoresde.solvers.consistency`.
 
     diffusers' LCMScheduler also mixes the state into the prediction, :math:`c_{skip} x + c_{out} D` with
     :math:`c_{skip} = s^2/(\tau^2+s^2)`, :math:`c_{out} = \tau/\sqrt{\tau^2+s^2}`, s = 0.5 and :math:`\tau` ten times
@@ -38,25 +39,35 @@ class LCM(Solver):
     time 5 of 1000 on :math:`c_{skip}` is below 1e-4.
 
     Args:
+        rho_min: the noise level sigma/alpha at which the network's consistency function ends: 0, or EDM's 0.002 for the
+            consistency models of Song et al. (diffusers: ``sigma_min`` of CMStochasticIterativeScheduler).
         s_noise: factor on the noise that is added.
     """
 
+    rho_min: float = 0.0
     s_noise: float = 1.0
 
     order: ClassVar[int] = 0
     kind: ClassVar[str] = "x0"  # type: ignore[misc]
     memory: ClassVar[int] = 0  # type: ignore[misc]
     noises: ClassVar[int] = 1  # type: ignore[misc]
-    name: ClassVar[str] = "lcm"  # type: ignore[misc]
-    paper: ClassVar[str] = "Luo et al. 2023, arXiv:2310.04378"
+    paper: ClassVar[str] = "Song et al. 2023, arXiv:2303.01469; Luo et al. 2023, arXiv:2310.04378"
     starts_at_zero_snr: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_noise(0.0, self.s_noise)
+        if not (self.rho_min >= 0.0 and math.isfinite(self.rho_min)):
+            raise ValueError(f"rho_min must be finite and at least 0, got {self.rho_min}")
+
+    @property
+    def name(self) -> str:
+        """lcm, or consistency if rho_min > 0."""
+        return "consistency" if self.rho_min else "lcm"
 
     def rows(self, step: Step) -> Sequence[Row]:
         """One row."""
-        return [renewing_row(step.s, step.t, 0.0, self.s_noise)]
+        missing = math.sqrt(max(0.0, 1 - (self.rho_min / step.t.rho) ** 2)) if self.rho_min else 1.0
+        return [renewing_row(step.s, step.t, 0.0, self.s_noise * missing)]
 
 
 @dataclass(frozen=True)
@@ -104,4 +115,4 @@ class TCD(Solver):
     def rows(self, step: Step) -> Sequence[Row]:
         """One row."""
         kept = step.sde.rho((1 - self.gamma) * step.t.t) / step.t.rho if self.gamma else 1.0
-        return [renewing_row(step.s, step.t, kept, self.s_noise * ((1 - kept) * (1 + kept)) ** 0.5)]
+        return [renewing_row(step.s, step.t, kept, self.s_noise * math.sqrt((1 - kept) * (1 + kept)))]

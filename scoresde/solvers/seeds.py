@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 from scoresde.errors import choose
@@ -27,14 +28,14 @@ class SEEDS(Solver):
 
     ComfyUI's ``seeds_2`` and ``seeds_3`` are these; its first step of a rectified flow starts a little below pure
     noise, where ours is DDIM. Its first version gave the last noise the wrong share of the path for inner points other
-    than r = 1/2.
+    than r = 1/2. Its ``exp_heun_2_x0_sde`` is order 2 with r1 = 1 and the taylor form.
 
     Args:
         order: 2 or 3; the number of evaluations of a full step.
         kind: "x0", or "epsilon" for noise prediction.
         eta: 0 is deterministic, 1 the reverse SDE.
         s_noise: factor on the noise that is added.
-        r1, r2: inner points, as fractions of the step in half log-SNR, 0 < r1 (< r2) < 1; by default 1/2 for order 2
+        r1, r2: inner points, as fractions of the step in half log-SNR, 0 < r1 (< r2) <= 1; by default 1/2 for order 2
             and 1/3, 2/3 for order 3 (ComfyUI: r, and r_1, r_2).
         solver_type: how order 2 uses the line, "midpoint" (ComfyUI: "phi_1") or "taylor" (ComfyUI: "phi_2").
     """
@@ -57,8 +58,8 @@ class SEEDS(Solver):
         check_noise(self.eta, self.s_noise)
         if self.order == 2 and self.r2 is not None:
             raise ValueError(f"r2: SEEDS-2 has one inner point, r1; got r2={self.r2}")
-        if not all(a < b for a, b in zip((0.0, *self.fractions), (*self.fractions, 1.0), strict=True)):
-            raise ValueError(f"r1, r2 must satisfy 0 < r1 (< r2) < 1, got {self.fractions}")
+        if not (all(a < b for a, b in pairwise((0.0, *self.fractions))) and self.fractions[-1] <= 1.0):
+            raise ValueError(f"r1, r2 must satisfy 0 < r1 (< r2) <= 1, got {self.fractions}")
 
     @property
     def fractions(self) -> tuple[float, ...]:
@@ -68,8 +69,9 @@ class SEEDS(Solver):
 
     @property
     def name(self) -> str:
-        """seeds-2 or seeds-3."""
-        return f"seeds-{self.order}"
+        """seeds-2, seeds-3, or seeds-2-heun."""
+        heun = self.solver_type == "taylor" and self.fractions == (1.0,)
+        return f"seeds-{self.order}" + ("-heun" if heun else "")
 
     @property
     def converges(self) -> int:
@@ -84,7 +86,7 @@ class SEEDS(Solver):
     @property
     def noises(self) -> int:  # type: ignore[override]
         """One for each piece of the path."""
-        return self.order if self.eta else 0
+        return len({*self.fractions, 1.0}) if self.eta else 0
 
     @property
     def memory(self) -> int:
@@ -105,5 +107,6 @@ class SEEDS(Solver):
             midpoint = self.order == 2 and self.solver_type == "midpoint"
             on_newest = i0 / (2 * self.fractions[0]) if midpoint else i1 / (points[i].lam - step.s.lam)
             d = (on_newest, *[0.0] * (i - 1), i0 - on_newest)
-            rows.append(Row(points[i], self.kind, Mix(anchor=a, d=d, z=z), None if t is step.t else KEEP_ANCHOR))
+            last = i + 1 == self.order
+            rows.append(Row(points[i], self.kind, Mix(anchor=a, d=d, z=z), None if last else KEEP_ANCHOR))
         return rows
