@@ -293,9 +293,7 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
 
 
 def _step_rows(solver: Solver, step: Step) -> Sequence[Row]:
-    from_noise = step.s.alpha == 0.0 and not solver.starts_at_zero_snr
-    into_data = step.t.sigma == 0.0 and not solver.ends_at_data
-    if not (from_noise or into_data):
+    if solver.takes(step):
         return solver.rows(step)
     # DDIM, the limit of every exponential method at these ends: exact if the prediction of x0 stays the same.
     kept = step.t.sigma / step.s.sigma

@@ -111,8 +111,10 @@ class Solver(ABC):
             output.
         keeps_constant_data: if the prediction of x0 does not change, its part of the step is exact. True of solvers in
             which the linear part of the equation is solved, not of those in the process's own time.
-        further_evaluations: of the network, for the first steps of a multistep method that starts with several
-            evaluations a step; a plan of n full steps takes n * evaluations + further_evaluations.
+        further_evaluations: of the network, whatever the number of steps: for first steps of a multistep method that
+            starts with several evaluations a step, or for restarts; less than 0 if some are saved. A plan of n full
+            steps takes n * evaluations + further_evaluations.
+        further_noises: likewise, n * noises + further_noises.
         pairs: it keeps pairs of a guided and an unconditional prediction (see :class:`Row`); each counts in its memory.
         shows_order_at: steps, over some 8 units of half log-SNR, from which doubling them shows ``converges`` to 0.15.
     """
@@ -122,6 +124,7 @@ class Solver(ABC):
     noises: int = 0
     evaluations: int = 1
     further_evaluations: int = 0
+    further_noises: int = 0
     paper: ClassVar[str] = ""
     starts_at_zero_snr: ClassVar[bool] = False
     ends_at_data: ClassVar[bool] = False
@@ -147,6 +150,10 @@ class Solver(ABC):
     @abstractmethod
     def rows(self, step: Step) -> Sequence[Row]:
         """The rows of one step."""
+
+    def takes(self, step: Step) -> bool:
+        """Whether the solver can take this step itself: not from alpha = 0 or into sigma = 0, unless it says so."""
+        return (step.s.alpha > 0.0 or self.starts_at_zero_snr) and (step.t.sigma > 0.0 or self.ends_at_data)
 
     def for_budget(self, nfe: int, to_data: bool) -> Solver:
         """The variant of this solver that fills a budget of ``nfe`` evaluations best (itself, for most)."""

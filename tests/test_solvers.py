@@ -22,7 +22,7 @@ def test_declarations(solver: ss.Solver) -> None:
     assert {row.kind for row in plan.rows} == {solver.kind}
     assert plan.nfe == steps * solver.evaluations + solver.further_evaluations
     assert plan.memory == solver.memory
-    assert plan.noises == steps * solver.noises
+    assert plan.noises == steps * solver.noises + solver.further_noises
     assert solver.name
     assert solver.paper
     with pytest.raises(FrozenInstanceError):

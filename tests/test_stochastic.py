@@ -9,7 +9,9 @@ import torch
 import scoresde as ss
 from scoresde.solvers.er_sde import LOG_PHI_OVER_X, one_sided_sum
 from scoresde.solvers.quadrature import gauss_legendre, integrate_log
+from scoresde.targets import GaussianMixture
 from scoresde.theory import gaussian_moments
+from tests.exact import normals
 from tests.problems import OnMixture, slopes
 
 PROCESSES = {"vp": ss.VP(), "cosine": ss.CosineVP(), "subvp": ss.SubVP(), "edm": ss.EDM(), "flow": ss.RectifiedFlow()}
@@ -99,6 +101,18 @@ def test_small_noise_is_close_to_none() -> None:
         assert torch.allclose(a.B, b.B, atol=1e-6)
 
 
+def test_a_function_of_the_user_is_part_of_a_solver_and_not_of_its_plan() -> None:
+    def phi(x: float) -> float:
+        return x**1.7
+
+    for name, option in (("er-sde-3", "phi"), ("sa-solver", "tau")):
+        solver = ss.get_solver(name, **{option: phi if option == "phi" else lambda point: min(1.0, point.rho)})
+        assert hash(solver) == hash(solver)
+        steps = plan(solver, ss.VP())
+        assert steps.noises > 0
+        assert ss.Plan.from_json(steps.to_json()) == steps
+
+
 @pytest.mark.parametrize("phi", LOG_PHI_OVER_X)
 def test_er_sde_2_is_a_step_of_its_equation(phi: str) -> None:
     """A prediction linear in rho is integrated exactly: against many small steps of order 1."""
@@ -172,7 +186,8 @@ def test_independent_draws_cost_dpmpp_sde_an_order() -> None:
 
 
 def test_s_noise_scales_the_noise_alone() -> None:
-    for name in ("ddpm", "sde-dpmpp-2m", "dpmpp-2s-ancestral", "dpmpp-sde", "heun-churn", "er-sde-2"):
+    names = ("ddpm", "sde-dpmpp-2m", "dpmpp-2s-ancestral", "dpmpp-sde", "heun-churn", "er-sde-2")
+    for name in (*names, "sa-solver", "lcm", "tcd", "heun-restart"):
         one, two = (plan(ss.get_solver(name, s_noise=s), ss.VP()).matrices() for s in (1.0, 1.5))
         assert torch.equal(one.A, two.A)
         assert torch.equal(one.B, two.B)
@@ -233,6 +248,62 @@ def test_denoise_last_drops_the_last_noise() -> None:
     assert [p.noises for p in chains] == [5, 4]
 
 
+# -- ancestral steps on a rectified flow
+
+
+def plain_flow_ancestral(denoise, x: torch.Tensor, sigmas: list[float], eta: float, z: torch.Tensor, second: bool):
+    """ComfyUI's steps on a rectified flow: down to a lower sigma by the flow, and up again by noise."""
+    for i, (s, t) in enumerate(pairwise(sigmas)):
+        down = t * (1 + (t / s - 1) * eta)
+        at_s = denoise(x, s)
+        if t == 0:
+            return at_s
+        if second and s < 1:  # DPM-Solver++ 2S to the lower point, with its inner point halfway in log-SNR
+            lam = 0.5 * (math.log((1 - s) / s) + math.log((1 - down) / down))
+            u = 1 / (1 + math.exp(lam))
+            at_s = denoise(u / s * x + (1 - u / s) * at_s, u)
+        x = down / s * x + (1 - down / s) * at_s
+        ratio = (1 - t) / (1 - down)
+        x = ratio * x + math.sqrt(t**2 - (down * ratio) ** 2) * z[i]
+    return x
+
+
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+@pytest.mark.parametrize("end", ["zero", "eps"])
+@pytest.mark.parametrize(("name", "T"), [("euler_ancestral_RF", 1.0), ("dpmpp_2s_ancestral_RF", 0.98)])
+def test_ancestral_steps_on_a_flow_are_comfyuis(name: str, T: float, eta: float, end: str) -> None:
+    sde = ss.RectifiedFlow(T=T)
+    grid = list(ss.get_grid("uniform", sde, 6, end=end))
+    denoise, z = GaussianMixture.five().denoiser(sde), normals(7, 4, 2)
+    run = ss.make_plan(ss.get_solver(name, eta=eta), sde, grid).start(z[6], noise=lambda k: z[k])
+    while not run.done:
+        run.tell(denoise(run.x, run.t))
+    expected = plain_flow_ancestral(denoise, z[6], grid, eta, z, second="2s" in name)
+    assert torch.allclose(run.sample, expected, atol=1e-12)
+    other = ss.make_plan(ss.get_solver(name, eta=eta, renewal="posterior"), sde, grid)
+    assert not other.allclose(run.plan, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        *(("sample_ddpm", "ddpm"), ("euler_ancestral_RF", "euler-ancestral-flow"), ("sample_lcm", "lcm")),
+        *(
+            ("LCMScheduler", "lcm"),
+            ("CMStochasticIterativeScheduler", "consistency"),
+            ("TCDScheduler", "tcd"),
+        ),
+        *(("exp_heun_2_x0_sde", "seeds-2-heun"), ("sample_seeds_2", "seeds-2"), ("seeds_3", "seeds-3")),
+        *(("dpmpp_2m_sde_heun", "sde-dpmpp-2m-heun"), ("dpmpp_2m_sde_gpu", "sde-dpmpp-2m")),
+        *(("DPM++ 2M SDE Heun", "sde-dpmpp-2m-heun"), ("dpmpp_3m_sde_gpu", "sde-dpmpp-3m-official")),
+        *(("dpmpp_sde_gpu", "dpmpp-sde"), ("restart", "heun-restart"), ("er_sde", "er-sde-3")),
+        *(("sa_solver", "sa-solver"), ("sa_solver_pece", "sa-solver-pece"), ("SASolverScheduler", "sa-solver")),
+    ],
+)
+def test_names_that_users_know(alias: str, name: str) -> None:
+    assert ss.get_solver(alias) == ss.get_solver(name)
+
+
 # -- quadrature
 
 
@@ -276,6 +347,9 @@ def test_the_authors_sums_approach_the_integral_slowly() -> None:
         (lambda: ss.get_solver("heun-churn", inner=ss.get_solver("ddpm")), "inner must be deterministic"),
         (lambda: ss.get_solver("dpmpp-sde", r=1.0), r"r must be within \(0, 1\)"),
         (lambda: ss.get_solver("dpmpp-sde", coupling="brown"), "coupling='brown' is unknown"),
+        (lambda: ss.get_solver("ddim", renewal="rf"), "renewal='rf' is unknown"),
+        (lambda: ss.get_solver("dpmpp-2s", renewal="rf"), "renewal='rf' is unknown"),
+        (lambda: ss.get_solver("sa-solver", s_noise=math.nan), "s_noise must be finite"),
         (lambda: ss.get_solver("ddpm-large", probability_flow=True), "probability_flow"),
         (lambda: ss.get_solver("reverse-diffusion", transitions=((0.0, 1.0),)), "transitions must be pairs"),
         (

@@ -10,20 +10,25 @@ from typing import Any
 from scoresde.rows import Solver
 from scoresde.solvers.adams import Adams
 from scoresde.solvers.cfgpp import CFGpp
+from scoresde.solvers.churn import Churn
+from scoresde.solvers.consistency import LCM, TCD
 from scoresde.solvers.ddim import DDIM
 from scoresde.solvers.deis import DEIS
 from scoresde.solvers.dpm_solver import SinglestepDPM
 from scoresde.solvers.dpmpp import MultistepDPM
+from scoresde.solvers.dpmpp_sde import DPMppSDE
 from scoresde.solvers.er_sde import ERSDE
 from scoresde.solvers.exponential_rk import ExponentialRK, MultistepRES
+from scoresde.solvers.first_step import AnalyticalFirstStep
 from scoresde.solvers.gradient_estimation import GradientEstimation
 from scoresde.solvers.heunpp import OfficialHeunPP
 from scoresde.solvers.pndm import PNDM, OfficialIPNDMv
 from scoresde.solvers.reab import REAB
+from scoresde.solvers.restart import Restart
 from scoresde.solvers.runge_kutta import RungeKutta
 from scoresde.solvers.sa_solver import SASolver, TauBetween
 from scoresde.solvers.score_sde import EulerMaruyama, ProbabilityFlow, ReverseChain
-from scoresde.solvers.stochastic import Churn, DPMppSDE
+from scoresde.solvers.seeds import SEEDS
 from scoresde.solvers.unipc import UniPC
 
 
@@ -147,7 +152,7 @@ TABLE: dict[str, Entry] = {
         {"eta": 1.0},
         (
             *("DDPMScheduler", "ancestral", "euler_ancestral", "sample_euler_ancestral", "euler-a"),
-            "EulerAncestralDiscreteScheduler",
+            *("EulerAncestralDiscreteScheduler", "sample_ddpm"),
         ),
         "DDIM with eta = 1, ancestral sampling",
     ),
@@ -158,6 +163,22 @@ TABLE: dict[str, Entry] = {
         ("sample_gradient_estimation", "ge"),
         "multistep, leans forward (order 1)",
     ),
+    "euler-ancestral-flow": Entry(
+        DDIM,
+        {"eta": 1.0, "renewal": "flow"},
+        ("euler_ancestral_RF", "sample_euler_ancestral_RF", "LTXEulerAncestralRFScheduler"),
+        "ancestral sampling, as ComfyUI does it on a rectified flow",
+    ),
+    "lcm": Entry(
+        LCM, {}, ("LCMScheduler", "FlowMatchLCMScheduler", "sample_lcm"), "for distilled networks: predict, noise again"
+    ),
+    "consistency": Entry(
+        LCM,
+        {"rho_min": 0.002},
+        ("CMStochasticIterativeScheduler",),
+        "the same for consistency models, whose flow ends at some noise",
+    ),
+    "tcd": Entry(TCD, {}, ("TCDScheduler",), "for distilled networks: DDIM further down, then noise"),
     "dpm-solver-1": Entry(SinglestepDPM, {"order": 1}, (), "DPM-Solver-1 (= DDIM)"),
     "dpm-solver-2": Entry(
         SinglestepDPM, {"order": 2}, ("dpm_2", "sample_dpm_2", "KDPM2DiscreteScheduler"), "singlestep"
@@ -194,13 +215,22 @@ TABLE: dict[str, Entry] = {
     ),
     "sde-dpmpp-1": Entry(MultistepDPM, {"order": 1, "eta": 1.0}, (), "SDE-DPM-Solver++ 1 (= ddpm)"),
     "sde-dpmpp-2m": Entry(
-        MultistepDPM, {"order": 2, "eta": 1.0}, ("dpmpp_2m_sde", "sample_dpmpp_2m_sde"), "multistep, reverse SDE"
+        MultistepDPM,
+        {"order": 2, "eta": 1.0},
+        ("dpmpp_2m_sde", "sample_dpmpp_2m_sde", "dpmpp_2m_sde_gpu"),
+        "multistep, reverse SDE",
+    ),
+    "sde-dpmpp-2m-heun": Entry(
+        MultistepDPM,
+        {"order": 2, "eta": 1.0, "solver_type": "taylor"},
+        ("dpmpp_2m_sde_heun", "sample_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu"),
+        "multistep, reverse SDE, solver_type taylor",
     ),
     "sde-dpmpp-3m": Entry(MultistepDPM, {"order": 3, "eta": 1.0}, (), "multistep, reverse SDE, corrected"),
     "sde-dpmpp-3m-official": Entry(
         MultistepDPM,
         {"order": 3, "official": True, "solver_type": "taylor", "eta": 1.0},
-        ("dpmpp_3m_sde", "sample_dpmpp_3m_sde"),
+        ("dpmpp_3m_sde", "sample_dpmpp_3m_sde", "dpmpp_3m_sde_gpu"),
         "multistep, reverse SDE, as k-diffusion ships it",
     ),
     "sde-dpmpp-3m-diffusers": Entry(
@@ -227,10 +257,31 @@ TABLE: dict[str, Entry] = {
         ("dpmpp_2s_ancestral", "sample_dpmpp_2s_ancestral", "dpmpp2sa"),
         "singlestep, data prediction, ancestral",
     ),
-    "dpmpp-sde": Entry(DPMppSDE, {}, ("sample_dpmpp_sde",), "2S whose stages are both ancestral"),
+    "dpmpp-2s-ancestral-flow": Entry(
+        SinglestepDPM,
+        {"order": 2, "kind": "x0", "eta": 1.0, "renewal": "flow"},
+        ("dpmpp_2s_ancestral_RF", "sample_dpmpp_2s_ancestral_RF"),
+        "singlestep, ancestral as ComfyUI does it on a rectified flow",
+    ),
+    "dpmpp-sde": Entry(
+        DPMppSDE,
+        {},
+        ("sample_dpmpp_sde", "dpmpp_sde_gpu", "DPMSolverSDEScheduler"),
+        "2S whose stages are both ancestral",
+    ),
+    "seeds-2": Entry(SEEDS, {"order": 2}, ("sample_seeds_2",), "singlestep, reverse SDE"),
+    "seeds-2-heun": Entry(
+        SEEDS,
+        {"order": 2, "solver_type": "taylor", "r1": 1.0},
+        ("exp_heun_2_x0_sde", "sample_exp_heun_2_x0_sde"),
+        "singlestep, reverse SDE, exponential Heun",
+    ),
+    "seeds-3": Entry(SEEDS, {"order": 3}, ("sample_seeds_3",), "singlestep, reverse SDE"),
     "euler-churn": Entry(Churn, {"inner": RungeKutta("euler")}, (), "EDM's churn before each Euler step"),
     "heun-churn": Entry(Churn, {"inner": RungeKutta("heun")}, ("edm-stochastic",), "EDM's stochastic sampler"),
     "dpm-solver-2-churn": Entry(Churn, {"inner": SinglestepDPM(2)}, (), "EDM's churn before each step"),
+    "heun-restart": Entry(Restart, {}, ("restart",), "EDM's Heun, which goes back to more noise and down again"),
+    "euler-afs": Entry(AnalyticalFirstStep, {}, ("afs",), "Euler with an analytical first step, one evaluation fewer"),
     "er-sde-1": Entry(ERSDE, {"order": 1}, (), "reverse SDE with any noise scale function"),
     "er-sde-2": Entry(ERSDE, {"order": 2}, (), "multistep, reverse SDE with any noise scale function"),
     "er-sde-3": Entry(ERSDE, {"order": 3}, ("er_sde", "sample_er_sde"), "multistep, with exact integrals"),
@@ -266,12 +317,17 @@ TABLE: dict[str, Entry] = {
     "unipc-3-vary-official": Entry(
         UniPC, {"order": 3, "variant": "vary", "official": True}, (), "vary_coeff as shipped (order 1)"
     ),
-    "sa-solver": Entry(SASolver, {}, ("SASolverScheduler",), "stochastic Adams, predictor and corrector"),
     "adams-2": Entry(
         Adams,
         {"order": 2},
         ("res_2m", "res_multistep", "sample_res_multistep", "xEABSampler"),
         "multistep, exact weights (= RES 2M = DPM-Solver++ 2M, taylor)",
+    ),
+    "sa-solver": Entry(
+        SASolver, {}, ("SASolverScheduler", "sample_sa_solver"), "stochastic Adams, predictor and corrector"
+    ),
+    "sa-solver-pece": Entry(
+        SASolver, {"mode": "PECE"}, ("sample_sa_solver_pece",), "stochastic Adams, evaluated at corrected points too"
     ),
     "adams-3": Entry(Adams, {"order": 3}, (), "multistep, exact weights (= DPM-Solver++ 3M, corrected)"),
     "adams-4-rk": Entry(
@@ -388,6 +444,7 @@ __all__ = [
     "OfficialIPNDMv",
     "Adams",
     "CFGpp",
+    "AnalyticalFirstStep",
     "PNDM",
     "DEIS",
     "ERSDE",
@@ -398,15 +455,19 @@ __all__ = [
     "DPMppSDE",
     "EulerMaruyama",
     "GradientEstimation",
+    "LCM",
     "MultistepDPM",
     "OfficialHeunPP",
     "ProbabilityFlow",
     "REAB",
+    "Restart",
     "ReverseChain",
     "RungeKutta",
     "SASolver",
+    "SEEDS",
     "SinglestepDPM",
     "Solver",
+    "TCD",
     "TauBetween",
     "UniPC",
 ]

@@ -9,13 +9,14 @@ from typing import ClassVar
 from scoresde.errors import choose
 from scoresde.rows import Mix, Row, Solver, Step
 from scoresde.solvers.ddim import DDIM
+from scoresde.solvers.wrapper import Wrapper
 
 # The weight of the newest prediction, as weights of the guided and the unconditional one.
 NEWEST = {"guided": lambda w: (w, 0.0), "unconditional": lambda w: (0.0, w)}
 
 
 @dataclass(frozen=True)
-class CFGpp(Solver):
+class CFGpp(Wrapper):
     r"""CFG++ (Chung et al. 2024, arXiv:2406.08070, Algorithm 2) around any solver in data prediction.
 
     Classifier-free guidance extrapolates from the unconditional prediction U to the guided one D. DDIM uses D for both
@@ -58,32 +59,12 @@ class CFGpp(Solver):
         return f"{self.inner.name}-cfgpp" + ("-unconditional" if self.newest == "unconditional" else "")
 
     @property
-    def kind(self) -> str:  # type: ignore[override]
-        """Data prediction."""
-        return self.inner.kind
-
-    @property
-    def order(self) -> int:  # type: ignore[override]
-        """That of the inner solver."""
-        return self.inner.order
-
-    @property
-    def converges(self) -> int:
-        """That of the inner solver."""
-        return self.inner.converges
-
-    @property
     def noises(self) -> int:  # type: ignore[override]
         """Those of the inner solver."""
         return self.inner.noises
 
     @property
-    def evaluations(self) -> int:  # type: ignore[override]
-        """Those of the inner solver."""
-        return self.inner.evaluations
-
-    @property
-    def memory(self) -> int:
+    def memory(self) -> int:  # type: ignore[override]
         """That of the inner solver; twice that for a multistep solver, which keeps pairs."""
         return self.inner.memory * (1 + self._multistep)
 

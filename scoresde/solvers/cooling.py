@@ -6,17 +6,22 @@ fraction :math:`\kappa`, with :math:`h = \lambda_t - \lambda_s`:
 
 - :func:`ancestral`: :math:`\kappa^2 = 1 - \eta^2(1 - e^{-2h})`, a share of the posterior's variance (DDIM, Song, Meng &
   Ermon 2021, arXiv:2010.02502, eq. 16; k-diffusion's ancestral samplers);
+- :func:`flow_ancestral`: what ComfyUI's ancestral samplers do on a rectified flow;
 - :func:`reverse_sde`: :math:`\kappa = e^{-\eta h}`, the exact solution of
   :math:`dx = (f x - \frac{1+\eta}{2} g^2 s)\,dt + \sqrt\eta\,g\,dw` for a constant prediction of :math:`x_0`
   (SDE-DPM-Solver++, Lu et al. 2022, arXiv:2211.01095; the family is that of Zhang & Chen 2023, arXiv:2204.13902);
-- ER-SDE: :math:`\kappa = g(\rho_t)/g(\rho_s)` with :math:`g(\rho) = \phi(\rho)/\rho`.
+- ER-SDE: :math:`\kappa = g(\rho_t)/g(\rho_s)` with :math:`g(\rho) = \phi(\rho)/\rho`;
+- LCM keeps nothing, and TCD what the process has at a fraction of the time (:mod:`scoresde.solvers.consistency`).
 
-At :math:`\eta = 1` the first two agree, and at :math:`\eta = 0` both are the probability flow.
+Of the three with an :math:`\eta`, the first and the third agree at :math:`\eta = 1`, and at :math:`\eta = 0` all are
+the probability flow. Over a small step the first keeps :math:`1-\eta^2 h` and the others :math:`1 - \eta h`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from scoresde.sde import Point
 from scoresde.solvers.exponential import exact_step
@@ -31,6 +36,37 @@ def ancestral(h: float, eta: float) -> tuple[float, float]:
 def reverse_sde(h: float, eta: float) -> tuple[float, float]:
     """(kept, renewed) fractions of the noise after a step of h of the reverse SDE with eta times its noise."""
     return math.exp(-eta * h), math.sqrt(-math.expm1(-2 * eta * h))
+
+
+def flow_ancestral(s: Point, t: Point, eta: float) -> tuple[float, float]:
+    r"""(kept, renewed) fractions of the noise after a step of ComfyUI's ancestral samplers on a rectified flow.
+
+    In its time :math:`c = \sigma/(\alpha+\sigma)` they aim at :math:`c_t(1 - \eta(1 - c_t/c_s))`. Unlike the others
+    this keeps some noise, the fraction :math:`c_t/(1+c_t)`, in a full step (eta = 1) from alpha = 0.
+    """
+    c_s, c_t = (p.sigma / (p.alpha + p.sigma) for p in (s, t))
+    back = eta * (1 - c_t / c_s)
+    lost = back / (1 - c_t + c_t * back)
+    return 1 - lost, math.sqrt(lost * (2 - lost))
+
+
+# How a solver with eta divides the noise of the step from s to t into (kept, renewed) fractions.
+RENEWALS: dict[str, Callable[[Point, Point, float], tuple[float, float]]] = {
+    "posterior": lambda s, t, eta: ancestral(t.lam - s.lam, eta),
+    "flow": flow_ancestral,
+}
+
+
+def path_noises(kind: str, points: Sequence[Point], eta: float, s_noise: float) -> list[tuple[tuple[int, float], ...]]:
+    """The noise of the reverse SDE at each point of a path but the first, where it is 0; number k is of the k-th piece.
+
+    Between two points the noise so far decays as the state does, and independent noise is added.
+    """
+    noises: list[tuple[tuple[int, float], ...]] = [()]
+    for k, (s, t) in enumerate(pairwise(points)):
+        (a, *_), added = sde_step(kind, s, t, 1, eta)
+        noises.append((*((i, a * c) for i, c in noises[-1]), *noise(k, s_noise * added)))
+    return noises[1:]
 
 
 def cooled(t: Point, kept: float) -> Point:

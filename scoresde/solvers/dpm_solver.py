@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from scoresde.errors import choose
 from scoresde.rows import KEEP_ANCHOR, KEEP_STATE, Mix, Row, Solver, Step
-from scoresde.solvers.cooling import ancestral, check_noise, noise
+from scoresde.solvers.cooling import RENEWALS, check_noise, noise
 from scoresde.solvers.dpmpp import TYPES
 from scoresde.solvers.exponential import check_orders, exact_step, order_of_step
 
@@ -37,6 +37,8 @@ class SinglestepDPM(Solver):
         eta: 0 is deterministic; eta > 0 makes the step to a colder point and adds noise, as DDIM with eta does
             (k-diffusion's "DPM2 a" and "DPM++ 2S a").
         s_noise: factor on the noise that is added.
+        renewal: how eta divides the noise (see :class:`scoresde.solvers.DDIM`); "flow" is ComfyUI's on a rectified
+            flow. A step from alpha = 0 is DDIM here, where ComfyUI takes 0.9999 of the noise for an inner point.
     """
 
     order: int = 3
@@ -49,6 +51,7 @@ class SinglestepDPM(Solver):
     fast: bool = False
     eta: float = 0.0
     s_noise: float = 1.0
+    renewal: str = "posterior"
 
     paper: ClassVar[str] = "Lu et al. 2022, arXiv:2206.00927"
 
@@ -61,13 +64,15 @@ class SinglestepDPM(Solver):
         if not (0.0 < r1 <= 1.0 and (self.order < 3 or r1 < r2 <= 1.0)):
             raise ValueError(f"r1, r2 must satisfy 0 < r1 <= 1 and, for order 3, r1 < r2 <= 1; got r1={r1}, r2={r2}")
         check_noise(self.eta, self.s_noise, most=1.0)
+        choose(self.renewal, RENEWALS, "renewal")
         if self.fast and self.order != 3:
             raise ValueError(f"fast: DPM-Solver-fast is made of steps of order 3, got order={self.order}")
 
     @property
     def name(self) -> str:
         """For example "dpm-solver-2", "dpmpp-2s" or "dpmpp-2s-ancestral"."""
-        return NAMES[self.kind].format("fast" if self.fast else self.order) + ("-ancestral" if self.eta else "")
+        ancestral = "-ancestral-flow" if self.renewal == "flow" else "-ancestral"
+        return NAMES[self.kind].format("fast" if self.fast else self.order) + (ancestral if self.eta else "")
 
     @property
     def converges(self) -> int:
@@ -108,7 +113,7 @@ class SinglestepDPM(Solver):
         if not self.eta:
             return make(self, step)
         t = step.t
-        kept, renewed = ancestral(step.h, self.eta)
+        kept, renewed = RENEWALS[self.renewal](step.s, t, self.eta)
         cold = step.sde.point_at_lam(t.lam - math.log(kept))  # a level of the process, as an inner point must be
         *inner, row = make(self, replace(step, t=cold))
         c = t.alpha / cold.alpha

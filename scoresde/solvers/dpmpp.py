@@ -77,8 +77,10 @@ class MultistepDPM(Multistep):
         sde = "sde-" if self.eta else ""
         if self.order == 1:
             return sde + NAMES[self.kind].format(1).removesuffix("m")
-        shipped = "-diffusers" if self.sign_slip else "-official" if self.official and self.order == 3 else ""
-        return sde + NAMES[self.kind].format(self.order) + shipped + STARTS[self.start]
+        if self.order == 2:
+            return sde + NAMES[self.kind].format(2) + ("-heun" if self.solver_type == "taylor" else "")
+        shipped = "-diffusers" if self.sign_slip else "-official" if self.official else ""
+        return sde + NAMES[self.kind].format(3) + shipped + STARTS[self.start]
 
     @property
     def converges(self) -> int:

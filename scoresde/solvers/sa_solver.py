@@ -9,7 +9,7 @@ from typing import ClassVar
 from scoresde.errors import choose
 from scoresde.rows import Mix, Step
 from scoresde.sde import Point
-from scoresde.solvers.cooling import noise
+from scoresde.solvers.cooling import check_noise, noise
 from scoresde.solvers.exponential import check_orders, order_of_step
 from scoresde.solvers.predictor_corrector import ROWS, SCALES, PredictorCorrector, adams_step
 
@@ -63,6 +63,10 @@ class SASolver(PredictorCorrector):
         ode_last: the last step takes tau = 0 (official ``few_steps``).
         correct_last: the last point is corrected too, for one evaluation more (official ``more_steps``); a step into
             sigma = 0 has nothing to correct.
+        s_noise: factor on the noise that is added.
+
+    ComfyUI's ``sa_solver`` by default has tau = 1 in the middle of its schedule only: :class:`TauBetween` with the
+    noise levels at 20 % and 80 % of its times.
     """
 
     predictor_order: int = 3
@@ -75,6 +79,7 @@ class SASolver(PredictorCorrector):
     order_of_last_steps: tuple[int, ...] = ()
     ode_last: bool = False
     correct_last: bool = False
+    s_noise: float = 1.0
 
     paper: ClassVar[str] = "Xue et al. 2023, arXiv:2309.05019"
 
@@ -92,11 +97,12 @@ class SASolver(PredictorCorrector):
             raise ValueError("mode='PECE' evaluates at corrected points: it needs a corrector_order of 1 to 4, got 0")
         choose(self.line, {"exact": None, "bh1": None}, "line")
         choose(self.kind, SCALES, "kind")
+        check_noise(0.0, self.s_noise)
 
     @property
     def name(self) -> str:
-        """sa-solver."""
-        return "sa-solver"
+        """sa-solver or sa-solver-pece."""
+        return "sa-solver" + ("-pece" if self.mode == "PECE" else "")
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -120,6 +126,13 @@ class SASolver(PredictorCorrector):
         return 2 if self.mode == "PECE" else 1
 
     @property
+    def further_evaluations(self) -> int:  # type: ignore[override]
+        """Of the last point: one if it is corrected in mode PEC, one fewer if it is not in mode PECE."""
+        if self.mode == "PECE":
+            return int(self.correct_last) - 1
+        return int(self.correct_last and self.corrector_order > 0)
+
+    @property
     def memory(self) -> int:
         """Past predictions: those of the predictor of the step that is corrected, and of its corrector."""
         if not self.corrector_order:
@@ -139,7 +152,7 @@ class SASolver(PredictorCorrector):
         """SA-Predictor."""
         points = (step.s, *step.past)[: self._order(step, self.predictor_order)]
         a, weights, added = adams_step(self.kind, step.s, step.t, points, self._tau(step), self.line)
-        return Mix(x=a, d=weights, z=noise(0, added))
+        return Mix(x=a, d=weights, z=noise(0, self.s_noise * added))
 
     def correct(self, step: Step) -> tuple[float, ...]:
         """SA-Corrector."""

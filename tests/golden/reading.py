@@ -63,23 +63,26 @@ class Reading:
         sde: the process in whose variables the plan runs.
         plan: our plan.
         states: for each row of the recorded grid, the number of the evaluation at which our state is that row's (the
-            number of evaluations: the sample); empty where rows and evaluations do not match one to one.
+            number of evaluations: the sample; None: the initial state, not evaluated); empty where rows and evaluations
+            do not match one to one.
         latents: x_init is a unit latent, to be multiplied by sigma at the start.
         quadrature: relative accuracy of coefficients that the source integrates numerically (its known_issues).
         corrections: for each evaluation, what the recorded state has on top of ours: weights of the predictions made up
             to then, newest first (a predictor-corrector method records corrected points and evaluates predicted ones).
         draws: for each noise of the plan, the number of the recorded draw; empty where they are the same.
+        limited: what the source does to every prediction of x0 before it is used.
         same_scale: our states are the recorded ones as they are, whatever alpha their levels are given.
     """
 
     sde: SDE
     plan: Plan
-    states: tuple[int, ...] = field(default=())
+    states: tuple[int | None, ...] = field(default=())
     latents: bool = False
     quadrature: float = 0.0
     corrections: tuple[tuple[float, ...], ...] = ()
     draws: tuple[int, ...] = ()
     same_scale: bool = False
+    limited: Callable[[Tensor], Tensor] = lambda x0: x0
 
     def noise(self, case: Case) -> Callable[[int], Tensor] | None:
         """The recorded draws, by number of the plan's noise."""
@@ -92,7 +95,7 @@ def a_draw_each_step(reading: Reading) -> Reading:
     evaluations, draws = 0, {}
     for row in reading.plan.rows:
         for k, _ in row.x.z:
-            draws.setdefault(k, bisect_right(reading.states, evaluations) - 1)
+            draws.setdefault(k, bisect_right([i or 0 for i in reading.states], evaluations) - 1)
         evaluations += row.at is not None
     return replace(reading, draws=tuple(draws[k] for k in sorted(draws)))
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from scoresde.solvers import PNDM, MultistepDPM, OfficialIPNDMv, RungeKutta, SinglestepDPM, UniPC
-from tests.golden.processes import Ablation, NotYet, vp_through
+from dataclasses import replace
+from itertools import pairwise
+
+from torch import Tensor
+
+from scoresde.plan import plan_steps
+from scoresde.rows import Solver
+from scoresde.solvers import PNDM, AnalyticalFirstStep, MultistepDPM, OfficialIPNDMv, RungeKutta, SinglestepDPM, UniPC
+from tests.golden.processes import Ablation, NotYet, times_at, vp_through
 from tests.golden.reading import Options, Reading, Rule, lower_last, on_grid
 from tests.golden.rules.deis import SummedDEIS
 from tests.golden.rules.predictor_corrector import on_corrected_points
@@ -13,34 +20,58 @@ SHOWN = ("num_steps", "sigma_min", "sigma_max", "schedule_type", "schedule_rho")
 
 
 def _no_afs(o: Options) -> None:
-    o.need("afs", False, False)
+    if o.get("afs", False):
+        raise NotYet("afs=True: the closed form stays in the history of a multistep method")
     o.ignore("denoise_to_zero")  # one more row in the grid, and a step into the data for us
 
 
+def singlestep(case: Case, o: Options, solver: Solver) -> Reading:
+    o.ignore("denoise_to_zero")
+    reading = on_grid(case, solver)
+    if not o.get("afs", False):
+        return reading
+    first = AnalyticalFirstStep(solver)
+    pairs = list(pairwise(times_at(reading.sde, case.grid)))
+    states = (None, *(k - 1 for k in reading.states if k))  # one evaluation fewer, and the first state at none
+    return replace(reading, plan=plan_steps(first, reading.sde, pairs), states=states)
+
+
 def zju_euler(case: Case, o: Options) -> Reading:
-    _no_afs(o)
-    return on_grid(case, RungeKutta("euler"))
+    return singlestep(case, o, RungeKutta("euler"))
 
 
 def zju_heun(case: Case, o: Options) -> Reading:
-    _no_afs(o)
-    return on_grid(case, RungeKutta("heun"))
+    return singlestep(case, o, RungeKutta("heun"))
 
 
 def zju_dpm_2(case: Case, o: Options) -> Reading:
-    _no_afs(o)
-    return on_grid(case, SinglestepDPM(2, r1=o.get("r", 0.5)))
+    return singlestep(case, o, SinglestepDPM(2, r1=o.get("r", 0.5)))
+
+
+def dynamic_threshold(x0: Tensor) -> Tensor:
+    """Each sample within its 99.5 % quantile, at least 1, and divided by it (Saharia et al. 2022, arXiv:2205.11487)."""
+    most = x0.abs().flatten(1).quantile(0.995, dim=1).clamp(min=1.0).reshape(-1, *[1] * (x0.ndim - 1))
+    return x0.clamp(-most, most) / most
+
+
+def of_kind(reading: Reading, kind: str, o: Options) -> Reading:
+    """The source thresholds predictions of x0, but not the last one that it denoises to zero with."""
+    if kind == "epsilon":
+        return reading
+    if o.get("denoise_to_zero", False):
+        raise NotYet("predict_x0=True, denoise_to_zero=True: thresholding of every prediction but the last")
+    return replace(reading, limited=dynamic_threshold)
 
 
 def zju_dpm_pp(case: Case, o: Options) -> Reading:
     _no_afs(o)
-    if o.get("predict_x0", True):
-        raise NotYet("predict_x0=True: dynamic thresholding of every prediction")
+    kind = "x0" if o.get("predict_x0", True) else "epsilon"
     order = o.need("max_order", 3, 1, 2, 3)
     last = lower_last(order) if o.get("lower_order_final", True) else ()
     if last and o.get("denoise_to_zero", False):
         last = (*last, 1)
-    return on_grid(case, MultistepDPM(order, "epsilon", official=True, order_of_last_steps=last))
+    solver = MultistepDPM(order, kind, official=True, order_of_last_steps=last)
+    return of_kind(on_grid(case, solver), kind, o)
 
 
 def zju_ipndm(case: Case, o: Options) -> Reading:
@@ -64,14 +95,13 @@ def zju_deis(case: Case, o: Options) -> Reading:
 
 def zju_unipc(case: Case, o: Options) -> Reading:
     _no_afs(o)
-    if o.get("predict_x0", True):
-        raise NotYet("predict_x0=True: dynamic thresholding of every prediction")
+    kind = "x0" if o.get("predict_x0", True) else "epsilon"
     order = o.need("max_order", 3, 1, 2, 3)
     last = lower_last(order, o.get("num_steps", len(case.grid)) - 1) if o.get("lower_order_final", True) else ()
     if last and o.get("denoise_to_zero", False):
         last = (*last, 1)
-    solver = UniPC(order, o.need("variant", "bh2", "bh1", "bh2"), "epsilon", order_of_last_steps=last)
-    return on_corrected_points(case, solver)
+    solver = UniPC(order, o.need("variant", "bh2", "bh1", "bh2"), kind, order_of_last_steps=last)
+    return of_kind(on_corrected_points(case, solver), kind, o)
 
 
 RULES: dict[str, Rule] = {

@@ -12,7 +12,7 @@ import scoresde as ss
 from scoresde.plan import plan_steps
 from scoresde.rows import KEEP_STATE, Mix, Row, Solver, Step
 from scoresde.solvers import Churn, ProbabilityFlow, RungeKutta
-from scoresde.solvers.stochastic import MOST_CHURN
+from scoresde.solvers.churn import MOST_CHURN
 from scoresde.solvers.tableaus import two_stages
 from tests.golden.processes import Ablation, NotYet, times_at, vp_through
 from tests.golden.reading import Options, Reading, Rule, a_draw_each_step, no_churn, on_grid, running
