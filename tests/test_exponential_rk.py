@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import scoresde as ss
-from scoresde.solvers import Adams, ExponentialRK, MultistepDPM
+from scoresde.solvers import Adams, Ancestral, ExponentialRK, MultistepDPM
 from scoresde.solvers.exponential import phi
 from scoresde.solvers.exponential_schemes import NONE, SCHEMES, SIMPSON, Scheme, in_levels, p, res_2s, res_3s
 from scoresde.solvers.tableaus import TABLEAUX
@@ -131,6 +131,16 @@ def test_identities(sde: ss.SDE, end: str) -> None:
         assert ss.make_plan(ours, sde, grid).allclose(ss.make_plan(theirs, sde, grid), atol=1e-12), ours
     for name in ("res-3s", "krogstad-4", "etdrk3"):
         assert not ss.make_plan(name, sde, grid).allclose(ss.make_plan("dpmpp-3s", sde, grid), atol=1e-3)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_ancestral_form_of_any_solver(eta: float) -> None:
+    """It is k-diffusion's of DPM-Solver-2 and 2S; without noise it is the solver."""
+    sde = ss.VP()
+    grid = ss.get_grid("karras", sde, 7)
+    for name in ("dpm-solver-2", "dpmpp-2s"):
+        ours, theirs = Ancestral(ss.get_solver(name), eta), ss.get_solver(name, eta=eta)
+        assert ss.make_plan(ours, sde, grid).allclose(ss.make_plan(theirs, sde, grid), atol=1e-12)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])

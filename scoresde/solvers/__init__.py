@@ -9,6 +9,7 @@ from typing import Any
 
 from scoresde.rows import Solver
 from scoresde.solvers.adams import Adams
+from scoresde.solvers.ancestral import Ancestral
 from scoresde.solvers.cfgpp import CFGpp
 from scoresde.solvers.churn import Churn
 from scoresde.solvers.consistency import LCM, TCD
@@ -105,6 +106,12 @@ TABLE: dict[str, Entry] = {
     ),
     "res-2s": Entry(ExponentialRK, {"method": "res-2s"}, (), "exponential Runge–Kutta, order 2, any inner point"),
     "res-3s": Entry(ExponentialRK, {"method": "res-3s"}, (), "exponential Runge–Kutta, order 3, any inner points"),
+    "res-2s-ancestral": Entry(
+        Ancestral, {"inner": ExponentialRK("res-2s")}, (), "exponential Runge–Kutta, order 2, ancestral"
+    ),
+    "res-3s-ancestral": Entry(
+        Ancestral, {"inner": ExponentialRK("res-3s")}, (), "exponential Runge–Kutta, order 3, ancestral"
+    ),
     "res-3m": Entry(MultistepRES, {}, (), "multistep, the weights of RES 3S"),
     "res-3m-official": Entry(MultistepRES, {"official": True}, (), "RES 3M with a slip, as RES4LYF ships it (order 2)"),
     "etdrk2": Entry(
@@ -223,7 +230,10 @@ TABLE: dict[str, Entry] = {
     "sde-dpmpp-2m-heun": Entry(
         MultistepDPM,
         {"order": 2, "eta": 1.0, "solver_type": "taylor"},
-        ("dpmpp_2m_sde_heun", "sample_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu"),
+        (
+            *("dpmpp_2m_sde_heun", "sample_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu"),
+            *("res_multistep_ancestral", "sample_res_multistep_ancestral"),
+        ),
         "multistep, reverse SDE, solver_type taylor",
     ),
     "sde-dpmpp-3m": Entry(MultistepDPM, {"order": 3, "eta": 1.0}, (), "multistep, reverse SDE, corrected"),
@@ -443,6 +453,7 @@ __all__ = [
     "DDIM",
     "OfficialIPNDMv",
     "Adams",
+    "Ancestral",
     "CFGpp",
     "AnalyticalFirstStep",
     "PNDM",

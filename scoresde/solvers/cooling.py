@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
+from scoresde.rows import Mix, Row, Step
 from scoresde.sde import Point
 from scoresde.solvers.exponential import exact_step
 
@@ -67,6 +69,25 @@ def path_noises(kind: str, points: Sequence[Point], eta: float, s_noise: float) 
         (a, *_), added = sde_step(kind, s, t, 1, eta)
         noises.append((*((i, a * c) for i, c in noises[-1]), *noise(k, s_noise * added)))
     return noises[1:]
+
+
+def renewing_rows(
+    step: Step, fractions: tuple[float, float], s_noise: float, rows: Callable[[Step], Sequence[Row]]
+) -> list[Row]:
+    """The rows of a deterministic step, made to a colder point of the process with noise number 0 in their last mix.
+
+    Args:
+        step: the step.
+        fractions: of the noise that are kept and renewed.
+        s_noise: factor on the noise that is added.
+        rows: of the deterministic solver, whose inner points need levels of the process.
+    """
+    kept, renewed = fractions
+    t, cold = step.t, step.sde.point_at_lam(step.t.lam - math.log(kept))
+    *inner, row = rows(replace(step, t=cold))
+    c, m = t.alpha / cold.alpha, row.x
+    mix = Mix(c * m.x, c * m.anchor, tuple(c * d for d in m.d), noise(0, s_noise * t.sigma * renewed))
+    return [*inner, row._replace(x=mix)]
 
 
 def cooled(t: Point, kept: float) -> Point:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from scoresde.errors import choose
 from scoresde.rows import KEEP_ANCHOR, KEEP_STATE, Mix, Row, Solver, Step
-from scoresde.solvers.cooling import RENEWALS, check_noise, noise
+from scoresde.solvers.cooling import RENEWALS, check_noise, renewing_rows
 from scoresde.solvers.dpmpp import TYPES
 from scoresde.solvers.exponential import check_orders, exact_step, order_of_step
 
@@ -112,14 +111,8 @@ class SinglestepDPM(Solver):
         make = STEPS[order_of_step(self.order, last, step.remaining)]
         if not self.eta:
             return make(self, step)
-        t = step.t
-        kept, renewed = RENEWALS[self.renewal](step.s, t, self.eta)
-        cold = step.sde.point_at_lam(t.lam - math.log(kept))  # a level of the process, as an inner point must be
-        *inner, row = make(self, replace(step, t=cold))
-        c = t.alpha / cold.alpha
-        m = row.x
-        mix = Mix(c * m.x, c * m.anchor, tuple(c * d for d in m.d), noise(0, self.s_noise * t.sigma * renewed))
-        return [*inner, row._replace(x=mix)]
+        fractions = RENEWALS[self.renewal](step.s, step.t, self.eta)
+        return renewing_rows(step, fractions, self.s_noise, lambda colder: make(self, colder))
 
     def _inner_points(self, order: int) -> tuple[float, float]:
         first, second = (0.5, 1.0) if order < 3 else (1 / 3, 2 / 3)
