@@ -285,6 +285,11 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
     return Plan(tuple(rows), pairs[0][0], pairs[-1][1], solver.name)
 
 
+def plan_step(solver: Solver, step: Step) -> Plan:
+    """One step by itself, of a solver that keeps nothing across steps."""
+    return Plan(tuple(_trimmed(row, 0) for row in _step_rows(solver, step)), step.s, step.t, solver.name)
+
+
 def _step_rows(solver: Solver, step: Step) -> Sequence[Row]:
     from_noise = step.s.alpha == 0.0 and not solver.starts_at_zero_snr
     into_data = step.t.sigma == 0.0 and not solver.ends_at_data

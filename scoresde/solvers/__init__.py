@@ -14,6 +14,7 @@ from scoresde.solvers.deis import DEIS
 from scoresde.solvers.dpm_solver import SinglestepDPM
 from scoresde.solvers.dpmpp import MultistepDPM
 from scoresde.solvers.er_sde import ERSDE
+from scoresde.solvers.langevin import AnnealedLangevin
 from scoresde.solvers.pndm import PNDM, OfficialIPNDMv
 from scoresde.solvers.runge_kutta import RungeKutta
 from scoresde.solvers.sa_solver import SASolver, TauBetween
@@ -135,6 +136,7 @@ TABLE: dict[str, Entry] = {
         ReverseChain, {"probability_flow": True}, (), "reverse diffusion of the probability flow"
     ),
     "ddpm-large": Entry(ReverseChain, {"method": "ancestral"}, (), "DDPM with the variance beta"),
+    "pc-ald": Entry(AnnealedLangevin, {}, (), "reverse diffusion, Langevin steps of fixed size"),
     "unip-2": Entry(UniPC, {"order": 2, "corrector": False}, (), "UniPC's predictor (= DPM-Solver++ 2M)"),
     "unip-3": Entry(UniPC, {"order": 3, "corrector": False}, (), "UniPC's predictor (= DPM-Solver++ 3M, corrected)"),
     "unipc-1": Entry(UniPC, {"order": 1}, (), "predictor and free corrector"),
@@ -214,6 +216,7 @@ __all__ = [
     "DDIM",
     "OfficialIPNDMv",
     "Adams",
+    "AnnealedLangevin",
     "PNDM",
     "DEIS",
     "ERSDE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scoresde.guidance import DynamicThreshold
 from scoresde.solvers import PNDM, MultistepDPM, OfficialIPNDMv, RungeKutta, SinglestepDPM, UniPC
 from tests.golden.processes import Ablation, NotYet, vp_through
 from tests.golden.reading import Options, Reading, Rule, lower_last, on_grid
@@ -34,13 +35,13 @@ def zju_dpm_2(case: Case, o: Options) -> Reading:
 
 def zju_dpm_pp(case: Case, o: Options) -> Reading:
     _no_afs(o)
-    if o.get("predict_x0", True):
-        raise NotYet("predict_x0=True: dynamic thresholding of every prediction")
+    data = o.get("predict_x0", True)
     order = o.need("max_order", 3, 1, 2, 3)
     last = lower_last(order) if o.get("lower_order_final", True) else ()
     if last and o.get("denoise_to_zero", False):
         last = (*last, 1)
-    return on_grid(case, MultistepDPM(order, "epsilon", official=True, order_of_last_steps=last))
+    solver = MultistepDPM(order, "x0" if data else "epsilon", official=True, order_of_last_steps=last)
+    return on_grid(case, solver, wrap=DynamicThreshold if data else None)  # the source thresholds predictions of x0
 
 
 def zju_ipndm(case: Case, o: Options) -> Reading:

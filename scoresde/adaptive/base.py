@@ -1,0 +1,272 @@
+r"""What every lazy solver shares: the plan that is no list of rows, the run that asks as it goes, and steps made of
+fixed-step plans.
+
+A solver that calls the network itself is turned inside out by running it in a thread of its own that sleeps whenever it
+waits for a prediction, so that exactly one of the two threads ever runs.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from scoresde.errors import check_positive_int
+from scoresde.plan import Plan, check_grid
+from scoresde.run import NoiseSource, Predictions, check_state, draw, master_dtype
+from scoresde.sde import SDE, Point
+
+Ask = Callable[[Tensor, Point, str], Tensor]
+
+
+class LazySolver(ABC):
+    """A solver whose evaluations, or the numbers that it mixes with, depend on the samples.
+
+    Attributes:
+        kind: the kind of prediction that it asks for.
+        order: the global order of convergence of its steps; 0 where there is none to speak of.
+        noises: noises drawn in a step, 0 for a deterministic solver.
+        follows_grid: its steps are those of the grid; otherwise only the ends of the grid matter.
+        max_nfe: evaluations after which a run gives up with an error, or None for no limit.
+    """
+
+    kind: str
+    order: int
+    noises: int = 0
+    follows_grid: bool = False
+    max_nfe: int | None = None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name under which :func:`scoresde.get_solver` makes it."""
+
+    @abstractmethod
+    def integrate(self, ask: Ask, sde: SDE, times: Sequence[float], x: Tensor, noise: NoiseSource) -> Tensor:
+        """Carry x from the first to the last of the times.
+
+        Args:
+            ask: ``ask(x, point, kind)`` evaluates the network.
+            sde: the process.
+            times: the grid.
+            x: the noisy state, in float32 or better.
+            noise: ``noise(k)`` is standard normal noise number k = 0, 1, ... of the shape of x.
+        """
+
+    def plan(self, sde: SDE, grid: Iterable[float]) -> LazyPlan:
+        """What :func:`scoresde.make_plan` makes of this solver."""
+        return LazyPlan(self, sde, tuple(check_grid(grid, sde)))
+
+
+@dataclass(frozen=True)
+class LazyPlan:
+    """A solver with its process and grid: it can be run; how many evaluations it takes is known at the end."""
+
+    lazy_solver: LazySolver
+    sde: SDE
+    grid: tuple[float, ...]
+
+    @property
+    def solver(self) -> str:
+        """The solver's name."""
+        return self.lazy_solver.name
+
+    @property
+    def begin(self) -> Point:
+        """The noise level of x_T."""
+        return self.sde.point(self.grid[0])
+
+    @property
+    def end(self) -> Point:
+        """The noise level of the sample."""
+        return self.sde.point(self.grid[-1])
+
+    def start(
+        self,
+        x_T: Tensor,
+        seed: int = 0,
+        index: int | Sequence[int] = 0,
+        *,
+        noise: NoiseSource | None = None,
+        check: str = "end",
+    ) -> LazyRun:
+        """Start a run from the noisy state x_T; arguments as of :meth:`scoresde.Plan.start`.
+
+        Noise number k of a sample depends on (seed, its index) only, as in a plan. Non-finite predictions stop at once
+        unless ``check`` is "off", since an adaptive integrator would never end on them.
+        """
+        return LazyRun(self, x_T, seed=seed, index=index, noise=noise, check=check)
+
+    def __str__(self) -> str:
+        of_grid = f"{len(self.grid) - 1} steps" if self.lazy_solver.follows_grid else "steps of its own choice"
+        return f"LazyPlan({self.solver}, t={self.grid[0]:.4g} -> {self.grid[-1]:.4g}, {of_grid})"
+
+
+class LazyRun:
+    """A lazy solver being executed, with the ask/tell of :class:`scoresde.Run`. It cannot be saved."""
+
+    def __init__(
+        self,
+        plan: LazyPlan,
+        x_T: Tensor,
+        *,
+        seed: int = 0,
+        index: int | Sequence[int] = 0,
+        noise: NoiseSource | None = None,
+        check: str = "end",
+    ) -> None:
+        x_T = check_state(x_T)
+        self.plan = plan
+        self._dtype = x_T.dtype
+        self._predictions = Predictions("each" if check == "end" else check)
+        self._nfe = 0
+        self._asked: tuple[Tensor, Point, str] | None = None
+        self._result: Tensor | None = None
+        asks: queue.Queue = queue.Queue(maxsize=1)
+        tells: queue.Queue = queue.Queue(maxsize=1)
+        self._asks, self._tells = asks, tells
+        state, solver = x_T.to(master_dtype(x_T.dtype)), plan.lazy_solver
+        made = 0
+
+        def ask(x: Tensor, point: Point, kind: str) -> Tensor:
+            nonlocal made
+            if made == solver.max_nfe:
+                raise ValueError(
+                    f"{solver.name} has made max_nfe={made} evaluations and stands at t={point.t:.4g} on the way to "
+                    f"t={plan.grid[-1]:.4g}: loosen its tolerances or raise max_nfe"
+                )
+            made += 1
+            asks.put((x, point, kind))
+            answer = tells.get()
+            if answer is None:
+                raise _Abandoned
+            return answer
+
+        def work() -> None:
+            # The thread holds no reference to the run: an abandoned run can be collected, which ends the thread.
+            try:
+                asks.put(
+                    solver.integrate(ask, plan.sde, plan.grid, state, lambda k: draw(k, state, seed, index, noise))
+                )
+            except _Abandoned:
+                pass
+            except BaseException as error:  # handed over to the caller's thread
+                asks.put(error)
+
+        threading.Thread(target=work, daemon=True, name=f"scoresde {plan.solver}").start()
+        weakref.finalize(self, tells.put, None)
+        self._wait()
+
+    def _wait(self) -> None:
+        got = self._asks.get()
+        if isinstance(got, BaseException):
+            raise got
+        self._asked, self._result = (got, None) if isinstance(got, tuple) else (None, got)
+
+    @property
+    def done(self) -> bool:
+        """Whether the sample is finished."""
+        return self._result is not None
+
+    def _asking(self) -> tuple[Tensor, Point, str]:
+        if self._asked is None:
+            raise ValueError("the run is done: there is nothing to evaluate; read run.sample")
+        return self._asked
+
+    @property
+    def x(self) -> Tensor:
+        """The state to evaluate the network at, in the dtype of x_T."""
+        state = self._asking()[0] if self._result is None else self._result
+        return state.to(self._dtype)
+
+    @property
+    def point(self) -> Point:
+        """The noise level to evaluate the network at."""
+        return self._asking()[1]
+
+    @property
+    def t(self) -> float:
+        """The time to evaluate the network at."""
+        return self.point.t
+
+    @property
+    def kind(self) -> str:
+        """The kind of prediction wanted."""
+        return "x0" if self.done else self._asking()[2]
+
+    @property
+    def nfe(self) -> int:
+        """Predictions told so far."""
+        return self._nfe
+
+    @property
+    def sample(self) -> Tensor:
+        """The result, in the dtype of x_T."""
+        if self._result is None:
+            raise ValueError(f"the run is not done: {self._nfe} predictions told so far")
+        self._predictions.raise_if_bad(self._result, "the sample")
+        return self.x
+
+    def tell(self, prediction: Tensor, kind: str = "x0") -> None:
+        """Give the prediction at (run.x, run.t) and go on to the next evaluation; see :meth:`scoresde.Run.tell`."""
+        x, at, wanted = self._asking()
+        self._tells.put(self._predictions.take(prediction, kind, x, at, wanted))
+        self._nfe += 1
+        self._wait()
+
+
+class _Abandoned(Exception):
+    """The run was thrown away; its thread ends."""
+
+
+def together(
+    ask: Ask, x: Tensor, plans: Sequence[Plan], *, first: Tensor | None = None, noise: NoiseSource | None = None
+) -> tuple[Tensor, ...]:
+    """Run fixed-step plans from one state side by side; each evaluation serves every plan that is not done.
+
+    Args:
+        ask: evaluates the network.
+        x: the state that all plans start from.
+        plans: the last one asks; each other evaluates at the same points, as far as it goes, with the same predictions
+            (an embedded pair of methods).
+        first: the first prediction, if it is known already.
+        noise: the noise of the plans.
+
+    Returns:
+        Where each plan ends.
+    """
+    runs = [plan.start(x, noise=noise, check="off") for plan in plans]
+    leader = runs[-1]
+    while not leader.done:
+        kind = leader.kind
+        m = ask(leader.x, leader.point, kind) if first is None else first
+        first = None
+        for run in runs:
+            if not run.done:
+                run.tell(m, kind)
+    return tuple(run.sample for run in runs)
+
+
+def check_max_nfe(max_nfe: int | None) -> None:
+    """Validate the option that every lazy solver has.
+
+    Raises:
+        TypeError, ValueError: neither None nor an integer of at least 1.
+    """
+    if max_nfe is not None:
+        check_positive_int(max_nfe, "max_nfe")
+
+
+def check_tolerances(rtol: float, atol: float) -> None:
+    """Validate the two options that adaptive solvers share.
+
+    Raises:
+        ValueError: one of them is not positive.
+    """
+    if not (rtol > 0 and atol > 0):
+        raise ValueError(f"rtol and atol must be positive, got rtol={rtol}, atol={atol}")
