@@ -77,8 +77,8 @@ class PID(Controller):
     r"""k-diffusion's controller, with proportional, integral and derivative parts of the logarithm of the error.
 
     The factor is :math:`1+\arctan(e_0^{b_1} e_1^{b_2} e_2^{b_3}-1)` with the inverse errors :math:`e_i` of this step
-    and of the two before, :math:`b_1 = (P+I+D)/p`, :math:`b_2 = -(P+2D)/p` and :math:`b_3 = D/p`. A step is taken if the
-    factor is at least ``accept_safety``.
+    and of the two before, :math:`b_1 = (P+I+D)/p`, :math:`b_2 = -(P+2D)/p` and :math:`b_3 = D/p`. A step is taken if
+    the factor is at least ``accept_safety``.
 
     Args:
         pcoeff, icoeff, dcoeff: P, I, D.

@@ -39,6 +39,10 @@ class AdaptiveDPM(LazySolver):
     The error is one number for the whole batch, as in both public versions, so a sample depends on the batch that it
     was drawn in; draw in fixed chunks (``chunk`` of :func:`scoresde.sample`) where it must not.
 
+    On five Gaussians in the plane the error at the end is 0.1 to 2 times the tolerance, from 1e-3 (rtol = atol) down.
+    With loose tolerances and data prediction the two methods can agree and be wrong together where the noise is high
+    and the state large: at 1e-2 DPM-Solver++-12 on EDM was off by 34 times the tolerance.
+
     dpm-solver's code is "dpm-solver-12" and "dpm-solver-23", with its defaults, except that it stops within 1e-5 of the
     end in time, where we take the end itself. k-diffusion's ``sample_dpm_adaptive`` is "dpm-solver-23-pid", except that
     it goes on from the step that it proposed, where we go on from the one that was tried, which differs only if a step
