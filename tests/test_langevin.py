@@ -4,6 +4,7 @@ import gc
 import math
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -77,6 +78,33 @@ def test_annealed_langevin_with_a_predictor_is_corrections_and_its_rows() -> Non
     heun = ss.make_plan(AnnealedLangevin(ss.get_solver("heun")), VP, [*grid, 0.0])
     assert heun.nfe == 3 * 3 + 1 + 1  # into the data with one correction and one denoising
     assert heun.end.sigma == 0.0
+
+
+@pytest.mark.parametrize("delta", [0.01, 0.3])
+def test_exact_corrections_are_those_of_azula(delta: float) -> None:
+    """x <- alpha D + sqrt(1 - delta) (x - alpha D) + sqrt(delta) sigma z, then DDIM."""
+    options = {} if delta == 0.01 else {"snr": math.sqrt(-math.log1p(-delta)) / 2}
+    solver = ss.get_solver("PCSampler", corrections=2, **options)
+    denoiser, grid = MIXTURE.denoiser(VP), [0.8, 0.5, 0.2]
+    x, z = normals(5, 2), normals(4, 5, 2, seed=1)
+    got = drive(ss.make_plan(solver, VP, grid).start(x, noise=lambda k: z[k]), denoiser)
+    for i, (s, t) in enumerate(pairwise(grid)):
+        for k in (2 * i, 2 * i + 1):
+            mean = VP.alpha(s) * denoiser(x, s)
+            x = mean + math.sqrt(1 - delta) * (x - mean) + math.sqrt(delta) * VP.sigma(s) * z[k]
+        x0 = denoiser(x, s)
+        x = VP.alpha(t) * x0 + VP.sigma(t) / VP.sigma(s) * (x - VP.alpha(s) * x0)
+    assert torch.allclose(got, x, rtol=1e-12)
+
+
+def test_exact_corrections_leave_a_quarter_of_what_they_renew() -> None:
+    v, delta = torch.tensor([0.0, 0.02, 0.5, 3.0], dtype=torch.float64), 0.1
+    snr = math.sqrt(-math.log1p(-delta)) / 2
+    plan = plan_steps(ss.get_solver("pc-ald-exact", predictor=None, corrections=1000, snr=snr), VE, [(0.5, 0.499)])
+    right = v + VE.sigma(0.5) ** 2
+    start = Moments(torch.zeros(4, dtype=torch.float64), 1.1 * right)
+    moments = gaussian_moments(plan, v, start=start)
+    assert torch.allclose(moments.variance / right - 1, -delta / 4 * v / right, rtol=delta, atol=1e-9)
 
 
 # -- scaled by the samples -----------------------------------------------------------------------------------------
@@ -206,6 +234,7 @@ def test_abandoned_runs_end_their_threads() -> None:
         ({"predictor": "heun"}, "predictor must be a fixed-step solver"),
         ({"predictor": ss.get_solver("dpmpp-2m")}, "predictor must keep nothing across steps"),
         ({"factors": (1.0, -1.0)}, "factors must be finite and at least 0, got -1.0"),
+        ({"factors": math.inf}, "factors must be finite and at least 0, got inf"),
     ],
 )
 def test_bad_options(make, options: dict, message: str) -> None:

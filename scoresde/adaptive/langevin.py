@@ -37,8 +37,9 @@ class Langevin(LazySolver):
 
     At the beginning of each step, Langevin corrections :math:`x + \epsilon s + \sqrt{2\epsilon}\,z` of the size
     :math:`\epsilon = 2a\,(r\,\|z\|/\|s\|)^2`, with the score s and :math:`a = (\alpha_s/\alpha_t)^2`, which is the
-    :math:`1-\beta_i` of the VP chain and 1 for VE; then one step of the predictor. On Gaussian data a correction leaves
-    a relative bias of about :math:`r^2` in the variance, however many steps there are.
+    :math:`1-\beta_i` of the VP chain and 1 for VE; then one step of the predictor. (The paper's algorithms predict
+    before they correct, its code after: so it is here, which differs at the first and the last level only.) On Gaussian
+    data a correction leaves a relative bias of about :math:`r^2` in the variance, however many steps there are.
 
     In the paper each sample has norms of its own, and so is a function of its seed and index alone; score_sde takes the
     means over the batch (``norms="batch"``), and its samples depend on each other. Of its own norms there is a price: a
@@ -52,14 +53,14 @@ class Langevin(LazySolver):
         snr: r, the signal-to-noise ratio that sets the step size.
         corrections: Langevin steps at each level (score_sde's ``n_steps``).
         norms: of each "sample", or the mean over the "batch".
-        factors: a of each step, as of :class:`scoresde.solvers.AnnealedLangevin`.
+        factors: a of each step, or one for all, as of :class:`scoresde.solvers.AnnealedLangevin`.
     """
 
     predictor: Solver | None = field(default_factory=ReverseChain)
     snr: float = 0.16
     corrections: int = 1
     norms: str = "sample"
-    factors: tuple[float, ...] | None = None
+    factors: tuple[float, ...] | float | None = None
 
     kind: ClassVar[str] = "score"  # type: ignore[misc]
     order: ClassVar[int] = 0  # type: ignore[misc]

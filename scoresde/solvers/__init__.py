@@ -14,7 +14,7 @@ from scoresde.solvers.deis import DEIS
 from scoresde.solvers.dpm_solver import SinglestepDPM
 from scoresde.solvers.dpmpp import MultistepDPM
 from scoresde.solvers.er_sde import ERSDE
-from scoresde.solvers.langevin import AnnealedLangevin
+from scoresde.solvers.langevin import SNR_OF_AZULA, AnnealedLangevin
 from scoresde.solvers.pndm import PNDM, OfficialIPNDMv
 from scoresde.solvers.runge_kutta import RungeKutta
 from scoresde.solvers.sa_solver import SASolver, TauBetween
@@ -137,6 +137,12 @@ TABLE: dict[str, Entry] = {
     ),
     "ddpm-large": Entry(ReverseChain, {"method": "ancestral"}, (), "DDPM with the variance beta"),
     "pc-ald": Entry(AnnealedLangevin, {}, (), "reverse diffusion, Langevin steps of fixed size"),
+    "pc-ald-exact": Entry(
+        AnnealedLangevin,
+        {"predictor": DDIM(), "exact": True, "factors": 1.0, "snr": SNR_OF_AZULA},
+        ("PCSampler",),
+        "DDIM, at each level a share of the noise is renewed",
+    ),
     "unip-2": Entry(UniPC, {"order": 2, "corrector": False}, (), "UniPC's predictor (= DPM-Solver++ 2M)"),
     "unip-3": Entry(UniPC, {"order": 3, "corrector": False}, (), "UniPC's predictor (= DPM-Solver++ 3M, corrected)"),
     "unipc-1": Entry(UniPC, {"order": 1}, (), "predictor and free corrector"),

@@ -18,8 +18,11 @@ from typing import ClassVar
 
 from scoresde.errors import check_positive_int
 from scoresde.rows import Mix, Row, Solver, Step
+from scoresde.sde import Point
 from scoresde.solvers.ddim import DDIM
 from scoresde.solvers.score_sde import ReverseChain
+
+SNR_OF_AZULA = math.sqrt(-math.log1p(-0.01)) / 2  # of its PCSampler's delta = 0.01
 
 
 @dataclass(frozen=True)
@@ -29,29 +32,35 @@ class AnnealedLangevin(Solver):
 
     At the beginning of each step, corrections of the size :math:`\epsilon = 2a\,(r\,\sigma_s)^2` with
     :math:`a = (\alpha_s/\alpha_t)^2`, which is the :math:`1-\beta_i` of the VP chain and 1 for VE; then one step of the
-    predictor. Of Gaussian data it leaves a relative bias of up to about :math:`r^2` in the variance, however many steps
-    there are, so it converges to no order; without a predictor the samples follow the falling noise with a lag besides,
-    and take thousands of evaluations. score_sde offers it for completeness; its paper uses
+    predictor. (The paper's algorithms predict before they correct, its code after: so it is here, which differs at the
+    first and the last level only.) score_sde offers this corrector for completeness; its paper uses
     :class:`scoresde.adaptive.Langevin`.
+
+    Of Gaussian data it leaves a relative bias of up to about :math:`r^2` in the variance, however many steps there are,
+    so it converges to no order. Without a predictor the samples follow the falling noise with a lag besides, and take
+    thousands of evaluations.
 
     Args:
         predictor: a solver that keeps nothing across steps; None: corrections only, the last step is DDIM if it goes
             into the data.
         snr: r, the signal-to-noise ratio that sets the step size.
         corrections: Langevin steps at each level (score_sde's ``n_steps``).
-        factors: a of each step, whatever the grid says, as score_sde takes them from a chain of N steps beside its grid
-            of N times (its code has none for sub-VP, and fails there).
+        factors: a of each step, or one for all of them, whatever the grid says, as score_sde takes them from a chain of
+            N steps beside its grid of N times (its code has none for sub-VP, and fails there).
+        exact: solve a correction exactly for a prediction of x0 that does not change: the share
+            :math:`\delta = 1-e^{-2\epsilon/\sigma^2}` of the noise is renewed, which leaves no bias in pure noise, and
+            one of about :math:`\delta/4` at most in Gaussian data. With DDIM and a = 1 it is azula's ``PCSampler``,
+            which names :math:`\delta` (0.01).
     """
 
     predictor: Solver | None = field(default_factory=ReverseChain)
     snr: float = 0.16
     corrections: int = 1
-    factors: tuple[float, ...] | None = None
+    factors: tuple[float, ...] | float | None = None
+    exact: bool = False
 
     order: ClassVar[int] = 0
-    kind: ClassVar[str] = "score"  # type: ignore[misc]
     ends_at_data: ClassVar[bool] = True
-    keeps_constant_data: ClassVar[bool] = False
     paper: ClassVar[str] = "Song et al. 2021, arXiv:2011.13456"
 
     def __post_init__(self) -> None:
@@ -59,8 +68,18 @@ class AnnealedLangevin(Solver):
 
     @property
     def name(self) -> str:
-        """pc-ald, or ald without a predictor."""
-        return "ald" if self.predictor is None else "pc-ald"
+        """For example pc-ald, pc-ald-exact, or ald without a predictor."""
+        return ("ald" if self.predictor is None else "pc-ald") + ("-exact" if self.exact else "")
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """What the corrections mix."""
+        return "x0" if self.exact else "score"
+
+    @property
+    def keeps_constant_data(self) -> bool:  # type: ignore[override]
+        """Exact corrections with a predictor that does."""
+        return self.exact and self.predictor is not None and self.predictor.keeps_constant_data
 
     @property
     def evaluations(self) -> int:  # type: ignore[override]
@@ -79,12 +98,18 @@ class AnnealedLangevin(Solver):
 
     def rows(self, step: Step) -> Sequence[Row]:
         """A row for each correction, and the predictor's."""
-        size = 2 * factor_of(self.factors, step) * (self.snr * step.s.sigma) ** 2
-        rows = [
-            Row(step.s, "score", Mix(x=1.0, d=(size,), z=((k, math.sqrt(2 * size)),))) for k in range(self.corrections)
-        ]
+        s, a = step.s, factor_of(self.factors, step)
+        rows = [Row(s, self.kind, self._correction(s, 2 * a * self.snr**2, k)) for k in range(self.corrections)]
         predictor = predictor_of(self.predictor, step)
         return rows if predictor is None else [*rows, *(_later(r, self.corrections) for r in predictor.rows(step))]
+
+    def _correction(self, s: Point, size: float, k: int) -> Mix:
+        """One correction with noise k; its size in units of sigma^2."""
+        if self.exact:
+            renewed = -math.expm1(-size)
+            deviation = s.sigma * math.sqrt(-math.expm1(-2 * size))
+            return Mix(x=1 - renewed, d=(renewed * s.alpha,), z=((k, deviation),))
+        return Mix(x=1.0, d=(size * s.sigma**2,), z=((k, s.sigma * math.sqrt(2 * size)),))
 
 
 def _later(row: Row, draws: int) -> Row:
@@ -103,7 +128,7 @@ def predictor_of(predictor: Solver | None, step: Step) -> Solver | None:
     return predictor
 
 
-def factor_of(factors: tuple[float, ...] | None, step: Step) -> float:
+def factor_of(factors: tuple[float, ...] | float | None, step: Step) -> float:
     """The factor a of the step size in this step.
 
     Raises:
@@ -111,12 +136,16 @@ def factor_of(factors: tuple[float, ...] | None, step: Step) -> float:
     """
     if factors is None:
         return (step.s.alpha / step.t.alpha) ** 2
+    if not isinstance(factors, tuple):
+        return factors
     if len(factors) != step.steps:
         raise ValueError(f"factors has {len(factors)} entries, for a grid of {step.steps} steps")
     return factors[step.index]
 
 
-def check_corrector(predictor: Solver | None, snr: float, corrections: int, factors: tuple[float, ...] | None) -> None:
+def check_corrector(
+    predictor: Solver | None, snr: float, corrections: int, factors: tuple[float, ...] | float | None
+) -> None:
     """Validate the options that Langevin correctors share.
 
     Raises:
@@ -132,6 +161,6 @@ def check_corrector(predictor: Solver | None, snr: float, corrections: int, fact
     if not (snr > 0.0 and math.isfinite(snr)):
         raise ValueError(f"snr must be positive and finite, got {snr}")
     check_positive_int(corrections, "corrections")
-    for a in factors or ():
+    for a in factors if isinstance(factors, tuple) else () if factors is None else (factors,):
         if not (a >= 0.0 and math.isfinite(a)):
             raise ValueError(f"factors must be finite and at least 0, got {a}")
