@@ -7,11 +7,12 @@ network; :class:`LazyRun` lets the caller answer those calls.
 
 from __future__ import annotations
 
-from scoresde.adaptive.base import Ask, LazyPlan, LazyRun, LazySolver
+from scoresde.adaptive.base import LazyPlan, LazySolver
 from scoresde.adaptive.control import PID, Controller, Elementary
 from scoresde.adaptive.dpm_adaptive import AdaptiveDPM
 from scoresde.adaptive.langevin import Langevin
 from scoresde.adaptive.rk45 import RK45
+from scoresde.adaptive.run import Ask, LazyRun
 from scoresde.solvers import Entry
 
 TABLE: dict[str, Entry] = {

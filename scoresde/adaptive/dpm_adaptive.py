@@ -9,8 +9,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from scoresde.adaptive.base import Ask, LazySolver, check_max_nfe, check_tolerances, together
+from scoresde.adaptive.base import LazySolver, check_max_nfe, check_tolerances, together
 from scoresde.adaptive.control import NORMS, Controller, Elementary, scaled_error
+from scoresde.adaptive.run import Ask
 from scoresde.errors import choose
 from scoresde.mix import linear
 from scoresde.plan import plan_step

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from scoresde.adaptive.base import Ask, LazySolver, together
+from scoresde.adaptive.base import LazySolver, together
+from scoresde.adaptive.run import Ask
 from scoresde.errors import choose
 from scoresde.plan import plan_step
 from scoresde.rows import Solver, Step

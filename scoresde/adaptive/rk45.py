@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from scoresde.adaptive.base import Ask, LazySolver, check_max_nfe, check_tolerances
+from scoresde.adaptive.base import LazySolver, check_max_nfe, check_tolerances
+from scoresde.adaptive.run import Ask
 from scoresde.run import NoiseSource
 from scoresde.sde import SDE, Point
 
