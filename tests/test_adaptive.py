@@ -12,7 +12,7 @@ import scoresde as ss
 from scoresde import noise
 from scoresde.adaptive import Ask
 from scoresde.run import NoiseSource
-from scoresde.targets import GaussianMixture
+from scoresde.targets import Gaussian, GaussianMixture
 
 pytest.importorskip("torchdiffeq")
 MIXTURE = GaussianMixture.five()
@@ -101,6 +101,28 @@ def test_a_limit_of_evaluations_is_an_error_that_says_where() -> None:
         ValueError, match=r"rk45 has made max_nfe=20 evaluations and stands at t=0\.\d+ on the way to t=0"
     ):
         ss.sample(MIXTURE.denoiser(ss.VP()), (4, 2), solver=solver)
+
+
+LAZY = {name: solver for name, solver in ss.solvers().items() if isinstance(solver, ss.LazySolver)}
+WIDE = Gaussian(torch.zeros(24, dtype=torch.float64), torch.logspace(-1, 0.5, 24, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", LAZY)
+@pytest.mark.parametrize(
+    "sde",
+    [
+        ss.RectifiedFlow(),
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (ss.VP(), ss.CosineVP(), ss.SubVP(), ss.VE(), ss.EDM())),
+    ],
+    ids=lambda s: s.name,
+)
+def test_every_lazy_solver_runs_on_every_process(name: str, sde: ss.SDE) -> None:
+    """From one step up, from alpha = 0 where the process starts there, to both ends, in single precision."""
+    denoiser = WIDE.denoiser(sde)
+    for steps in (1, 3):
+        for end in ("zero", "eps"):
+            out = ss.sample(denoiser, (3, 24), solver=name, steps=steps, end=end)
+            assert torch.isfinite(out).all()
 
 
 def test_plans_say_what_they_are() -> None:

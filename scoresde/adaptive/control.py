@@ -18,7 +18,7 @@ NORMS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def scaled_error(high: Tensor, low: Tensor, before: Tensor, rtol: float, atol: float, norm: str) -> float:
-    """The difference of two results of one step, in units of ``max(atol, rtol max(|low|, |before|))``, as one number."""
+    """How far two results of one step differ, in units of ``max(atol, rtol max(|low|, |before|))``, as one number."""
     tolerance = low.abs().maximum(before.abs()).mul_(rtol).clamp_(min=atol)
     return NORMS[norm]((high - low) / tolerance).item()
 
