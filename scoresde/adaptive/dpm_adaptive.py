@@ -153,5 +153,6 @@ class AdaptiveDPM(LazySolver):
 
     def _renoised(self, x: Tensor, aim: Point, t: Point, noise: NoiseSource, k: int) -> Tensor:
         """From the colder point to t."""
-        added = self.s_noise * t.sigma * math.sqrt(-math.expm1(2 * (t.lam - aim.lam))) if aim != t else 0.0
+        renewed = -math.expm1(2 * min(t.lam - aim.lam, 0.0))  # min: rounding, for a tiny eta
+        added = self.s_noise * t.sigma * math.sqrt(renewed)
         return linear([(t.alpha / aim.alpha, x), *([(added, noise(k))] if added else [])])

@@ -43,10 +43,10 @@ class Langevin(LazySolver):
     data a correction leaves a relative bias of about :math:`r^2` in the variance, however many steps there are.
 
     In the paper each sample has norms of its own, and so is a function of its seed and index alone; score_sde takes the
-    means over the batch (``norms="batch"``), and its samples depend on each other. Of its own norms there is a price: a
-    step size that is longest where the score is small is not one that the law is stationary under. On Gaussian data in
-    d dimensions the variance comes out larger by a further 4/d, for every r and however many steps: 0.1 % for a picture
-    of 3 x 32 x 32, and nonsense in the plane. Below 16 numbers a sample a warning says so.
+    means over the batch (``norms="batch"``), and its samples depend on each other. A sample's own norms have a
+    price: the steps are longest where the score is small, and the law is not stationary under such steps. On Gaussian
+    data in d dimensions the variance comes out larger by a further 4/d, for every r and however many steps: 0.1 % for a
+    picture of 3 x 32 x 32, and nonsense in the plane. Below 16 numbers a sample a warning says so.
 
     Args:
         predictor: a fixed-step solver that keeps nothing across steps, such as reverse diffusion, "ddpm-large",
