@@ -32,7 +32,20 @@ def solvers() -> dict[str, Solver | LazySolver]:
 
 
 @overload
-def get_solver(name: Literal["rk45", "dopri5"], **options: Any) -> LazySolver: ...
+def get_solver(
+    name: Literal[
+        "rk45",
+        "dopri5",
+        "dpm-solver-12",
+        "dpm-solver-23",
+        "dpm-solver-23-pid",
+        "dpmpp-12",
+        "dpmpp-23",
+        "pc-langevin",
+        "langevin",
+    ],
+    **options: Any,
+) -> LazySolver: ...
 @overload
 def get_solver(name: str, **options: Any) -> Solver: ...
 def get_solver(name: str, **options: Any) -> Solver | LazySolver:

@@ -275,9 +275,10 @@ def _print_catalogue(out: Console) -> None:
     out.print(Text(line("name", "order", "predicts", "NFE/step", "memory", "noise"), "bold underline"))
     for name, solver in catalogue().items():
         fixed = isinstance(solver, Solver)
-        cost = (str(solver.evaluations), str(solver.memory)) if fixed else ("adaptive", "")
-        noise = "yes" if fixed and solver.noises else ""
-        out.print(Text(line(name, str(solver.converges if fixed else solver.order), solver.kind, *cost, noise), "bold"))
+        cost = (str(solver.evaluations), str(solver.memory)) if fixed else ("lazy", "")
+        order = solver.converges if fixed else solver.order
+        shown = (name, str(order or "–"), solver.kind, *cost, "yes" if solver.noises else "")
+        out.print(Text(line(*shown), "bold"))
         entry = TABLE[name]
         also = f" Also: {', '.join(entry.aliases)}." if entry.aliases else ""
         about = f"{entry.summary[:1].upper()}{entry.summary[1:]}.{also} {solver.paper}."

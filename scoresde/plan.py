@@ -292,6 +292,11 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
     return Plan(tuple(rows), pairs[0][0], pairs[-1][1], solver.name)
 
 
+def plan_step(solver: Solver, step: Step) -> Plan:
+    """One step by itself, of a solver that keeps nothing across steps."""
+    return Plan(tuple(_trimmed(row, 0) for row in _step_rows(solver, step)), step.s, step.t, solver.name)
+
+
 def _step_rows(solver: Solver, step: Step) -> Sequence[Row]:
     if solver.takes(step):
         return solver.rows(step)

@@ -82,6 +82,14 @@ def check_state(x_T: Any) -> Tensor:
     return x_T
 
 
+def draw(k: int, like: Tensor, seed: int, index: int | Sequence[int], source: NoiseSource | None) -> Tensor:
+    """Noise number k of a run with a state like this one: from the user's source, or from the seed and the indices."""
+    if source is not None:
+        return source(k).to(like)
+    # Stream 0 draws initial states, so that no noise equals x_T.
+    return noise_module.normal(tuple(like.shape), seed, index, 1 + k, dtype=like.dtype, device=like.device)
+
+
 class Predictions:
     """Takes predictions in: checks shape and kind, converts them, and notes which were not finite.
 
@@ -254,12 +262,7 @@ class Run:
             self._apply(self.plan.rows[self._row], self._history)
 
     def _noise(self, k: int) -> Tensor:
-        if self._user_noise is not None:
-            return self._user_noise(k).to(self._x)
-        # Stream 0 draws initial states, so that the noise of row k never equals x_T.
-        return noise_module.normal(
-            tuple(self._x.shape), self._seed, self._index, 1 + k, dtype=self._x.dtype, device=self._x.device
-        )
+        return draw(k, self._x, self._seed, self._index, self._user_noise)
 
     # -- pausing
     def state_dict(self) -> dict[str, Any]:

@@ -108,9 +108,10 @@ def plan_for(
         raise ValueError(f"nfe={nfe}: your own grid has its number of steps already; leave nfe out")
     if isinstance(solver, LazySolver):
         if nfe is not None:
-            raise ValueError(
-                f"nfe={nfe}: {solver.name} is adaptive and chooses its evaluations itself; set its tolerances"
-            )
+            instead = "pass steps" if solver.follows_grid else "it is adaptive and chooses its evaluations itself"
+            raise ValueError(f"nfe={nfe}: {solver.name} fills no budget; {instead}")
+        if steps is None and not own_times and solver.follows_grid:
+            raise ValueError(f"pass steps (grid intervals): {solver.name} takes the steps of its grid")
         return make_plan(solver, sde, get_grid(grid, sde, None if own_times else steps or 1, end=end))
     if own_times or steps is not None:
         return make_plan(solver, sde, get_grid(grid, sde, steps, end=end))

@@ -137,7 +137,7 @@ def never_called(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         ),
         ({}, ValueError, "pass steps .* or nfe"),
         ({"steps": 5, "nfe": 5}, ValueError, "pass steps or nfe, not both"),
-        ({"solver": "rk45", "nfe": 5}, ValueError, "rk45 is adaptive"),
+        ({"solver": "rk45", "nfe": 5}, ValueError, "rk45 fills no budget; it is adaptive"),
         (
             {"grid": [1.0, 0.5, 0.6]},
             ValueError,

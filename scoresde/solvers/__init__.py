@@ -23,6 +23,7 @@ from scoresde.solvers.exponential_rk import ExponentialRK, MultistepRES
 from scoresde.solvers.first_step import AnalyticalFirstStep
 from scoresde.solvers.gradient_estimation import GradientEstimation
 from scoresde.solvers.heunpp import OfficialHeunPP
+from scoresde.solvers.langevin import SNR_OF_AZULA, AnnealedLangevin
 from scoresde.solvers.pndm import PNDM, OfficialIPNDMv
 from scoresde.solvers.reab import REAB
 from scoresde.solvers.restart import Restart
@@ -301,6 +302,13 @@ TABLE: dict[str, Entry] = {
         ReverseChain, {"probability_flow": True}, (), "reverse diffusion of the probability flow"
     ),
     "ddpm-large": Entry(ReverseChain, {"method": "ancestral"}, (), "DDPM with the variance beta"),
+    "pc-ald": Entry(AnnealedLangevin, {}, (), "reverse diffusion, Langevin steps of fixed size"),
+    "pc-ald-exact": Entry(
+        AnnealedLangevin,
+        {"predictor": DDIM(), "exact": True, "factors": 1.0, "snr": SNR_OF_AZULA},
+        ("PCSampler",),
+        "DDIM, at each level a share of the noise is renewed",
+    ),
     "unip-2": Entry(UniPC, {"order": 2, "corrector": False}, (), "UniPC's predictor (= DPM-Solver++ 2M)"),
     "unip-3": Entry(UniPC, {"order": 3, "corrector": False}, (), "UniPC's predictor (= DPM-Solver++ 3M, corrected)"),
     "unipc-1": Entry(UniPC, {"order": 1}, (), "predictor and free corrector"),
@@ -456,6 +464,7 @@ __all__ = [
     "Ancestral",
     "CFGpp",
     "AnalyticalFirstStep",
+    "AnnealedLangevin",
     "PNDM",
     "DEIS",
     "ERSDE",

@@ -149,7 +149,8 @@ class ReverseChain(Solver):
         if self.probability_flow and self.method == "ancestral":
             raise ValueError("probability_flow: ancestral sampling has no deterministic form; use DDIM with eta = 0")
         for a, b2 in self.transitions or ():
-            if not (a > 0.0 and b2 >= 0.0):
+            # score_sde's chain of 20 steps begins with a = 0; its reverse diffusion does not divide by it.
+            if not (a >= 0.0 and b2 >= 0.0) or (a == 0.0 and self.method == "ancestral"):
                 raise ValueError(f"transitions must be pairs (a > 0, b^2 >= 0), got {(a, b2)}")
 
     @property

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from scoresde.adaptive import LazyPlan, LazySolver
+from scoresde.denoiser import BaseDenoiser
 from scoresde.plan import Plan, plan_steps
 from scoresde.rows import Solver
 from scoresde.sde import SDE
@@ -61,7 +63,7 @@ class Reading:
 
     Attributes:
         sde: the process in whose variables the plan runs.
-        plan: our plan.
+        plan: our plan; or a lazy one, which is driven in the same way.
         states: for each row of the recorded grid, the number of the evaluation at which our state is that row's (the
             number of evaluations: the sample; None: the initial state, not evaluated); empty where rows and evaluations
             do not match one to one.
@@ -70,8 +72,9 @@ class Reading:
         corrections: for each evaluation, what the recorded state has on top of ours: weights of the predictions made up
             to then, newest first (a predictor-corrector method records corrected points and evaluates predicted ones).
         draws: for each noise of the plan, the number of the recorded draw; empty where they are the same.
-        limited: what the source does to every prediction of x0 before it is used.
         same_scale: our states are the recorded ones as they are, whatever alpha their levels are given.
+        level_rtol: how closely our noise levels are the recorded ones.
+        wrap: what the source does to every prediction, as a denoiser around the exact one.
     """
 
     sde: SDE
@@ -82,7 +85,8 @@ class Reading:
     corrections: tuple[tuple[float, ...], ...] = ()
     draws: tuple[int, ...] = ()
     same_scale: bool = False
-    limited: Callable[[Tensor], Tensor] = lambda x0: x0
+    level_rtol: float = 1e-10
+    wrap: Callable[[BaseDenoiser], BaseDenoiser] | None = None
 
     def noise(self, case: Case) -> Callable[[int], Tensor] | None:
         """The recorded draws, by number of the plan's noise."""
@@ -119,6 +123,13 @@ def along(sde: SDE, solver: Solver, steps: Pairs, by_call: bool = False, **extra
         (sde.alpha(s) > 0 or solver.starts_at_zero_snr) and (sde.sigma(t) > 0 or solver.ends_at_data) for s, t in steps
     ]
     return Reading(sde, plan, running(solver.evaluations if full else 1 for full in ends), **extra)
+
+
+def lazily(case: Case, solver: LazySolver, sde: SDE, times: Sequence[float], every: int, **extra: Any) -> Reading:
+    """A lazy solver, whose every so many evaluations belong to one row of the recorded grid."""
+    states = range(0, case.info["nfe"] + 1, every)
+    plan: Any = LazyPlan(solver, sde, tuple(times))  # what a fixed plan knows beforehand, no rule asks of it
+    return Reading(sde, plan, tuple(states), **extra)
 
 
 def joined(sde: SDE, parts: Sequence[tuple[Solver, Pairs]], by_call: bool = False) -> Reading:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from torch import Tensor
-
+from scoresde.guidance import DynamicThreshold
 from scoresde.plan import plan_steps
 from scoresde.rows import Solver
 from scoresde.solvers import PNDM, AnalyticalFirstStep, MultistepDPM, OfficialIPNDMv, RungeKutta, SinglestepDPM, UniPC
@@ -48,19 +47,13 @@ def zju_dpm_2(case: Case, o: Options) -> Reading:
     return singlestep(case, o, SinglestepDPM(2, r1=o.get("r", 0.5)))
 
 
-def dynamic_threshold(x0: Tensor) -> Tensor:
-    """Each sample within its 99.5 % quantile, at least 1, and divided by it (Saharia et al. 2022, arXiv:2205.11487)."""
-    most = x0.abs().flatten(1).quantile(0.995, dim=1).clamp(min=1.0).reshape(-1, *[1] * (x0.ndim - 1))
-    return x0.clamp(-most, most) / most
-
-
 def of_kind(reading: Reading, kind: str, o: Options) -> Reading:
     """The source thresholds predictions of x0, but not the last one that it denoises to zero with."""
     if kind == "epsilon":
         return reading
     if o.get("denoise_to_zero", False):
         raise NotYet("predict_x0=True, denoise_to_zero=True: thresholding of every prediction but the last")
-    return replace(reading, limited=dynamic_threshold)
+    return replace(reading, wrap=DynamicThreshold)
 
 
 def zju_dpm_pp(case: Case, o: Options) -> Reading:

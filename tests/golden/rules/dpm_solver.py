@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import scoresde as ss
+from scoresde.adaptive import AdaptiveDPM
 from scoresde.rows import Solver
 from scoresde.solvers import MultistepDPM, SinglestepDPM
-from tests.golden.processes import process_of, times_at
-from tests.golden.reading import Options, Pairs, Reading, Rule, inner_points, joined, lower_last, on_grid
+from tests.golden.processes import NotYet, process_of, times_at
+from tests.golden.reading import Options, Pairs, Reading, Rule, inner_points, joined, lazily, lower_last, on_grid
 from tests.golden.store import Case
 
 SHOWN = ("steps", "skip_type", "method", "t_start", "t_end")
@@ -58,8 +59,21 @@ def split_singlestep(steps: int, order: int) -> list[int]:
     return [3] * (steps // 3 - (steps % 3 == 0)) + [[2, 1], [1], [2]][steps % 3]
 
 
+def dpm_adaptive(case: Case, o: Options) -> Reading:
+    o.need("order", 2, 2, 3)
+    order, kind, solver_type, to_zero = _dpm_options(o)
+    if to_zero:
+        raise NotYet("denoise_to_zero after a time that is not sde.eps")
+    o.ignore("lower_order_final")
+    solver = AdaptiveDPM(order, kind, solver_type, o.get("rtol", 0.05), o.get("atol", 0.0078), reuse=False)
+    sde = process_of(case)
+    # The source's formulas cancel in short steps, which shows in its smallest error estimates and so in its steps.
+    return lazily(case, solver, sde, times_at(sde, case.grid), every=case.info["nfe"], level_rtol=1e-8)
+
+
 RULES: dict[str, Rule] = {
     "dpm_solver_multistep": dpm_multistep,
     "dpm_solver_singlestep": dpm_singlestep,
     "dpm_solver_singlestep_fixed": dpm_singlestep,
+    "dpm_solver_adaptive": dpm_adaptive,
 }

@@ -7,11 +7,12 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from scoresde.adaptive import PID, AdaptiveDPM
 from scoresde.plan import plan_steps
 from scoresde.rows import Solver
 from scoresde.solvers import DDIM, Adams, Churn, DPMppSDE, MultistepDPM, RungeKutta, SinglestepDPM
-from tests.golden.processes import NotYet, times_at
-from tests.golden.reading import Options, Reading, Rule, a_draw_each_step, no_churn, on_grid, running
+from tests.golden.processes import NotYet, process_of, times_at
+from tests.golden.reading import Options, Reading, Rule, a_draw_each_step, lazily, no_churn, on_grid, running
 from tests.golden.store import Case
 
 SHOWN = ("sigmas", "n", "sigma_min", "sigma_max")
@@ -97,6 +98,27 @@ def k_lms(case: Case, o: Options) -> Reading:
     return on_grid(case, Adams(o.get("order", 4), "epsilon", "clock"))
 
 
+def k_dpm_adaptive(case: Case, o: Options) -> Reading:
+    o.ignore("note", "step_info_columns", "info", *case.options.get("info", ()))
+    order = o.need("order", 3, 2, 3)
+    controller = PID(o.get("pcoeff", 0.0), o.get("icoeff", 1.0), o.get("dcoeff", 0.0), o.get("accept_safety", 0.81))
+    solver = AdaptiveDPM(
+        order,
+        rtol=o.get("rtol", 0.05),
+        atol=o.get("atol", 0.0078),
+        h_init=o.get("h_init", 0.05),
+        controller=controller,
+        norm="batch",
+        eta=o.get("eta", 0.0),
+        s_noise=o.get("s_noise", 1.0),
+        reuse=False,
+    )
+    sde = process_of(case)
+    times = times_at(sde, case.grid)
+    # The first error estimates are differences of nearly equal results, whose rounding shows in the steps.
+    return lazily(case, solver, sde, (times[0], times[-1]), every=order, level_rtol=1e-9)
+
+
 RULES: dict[str, Rule] = {
     "euler": k_euler,
     "heun": k_heun,
@@ -110,4 +132,5 @@ RULES: dict[str, Rule] = {
     "dpmpp_3m_sde": k_dpmpp_3m_sde,
     "euler_ancestral": k_euler_ancestral,
     "lms": k_lms,
+    "dpm_adaptive": k_dpm_adaptive,
 }

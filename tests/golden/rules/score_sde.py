@@ -8,9 +8,11 @@ from itertools import pairwise
 import torch
 
 import scoresde as ss
-from scoresde.solvers import DDIM, EulerMaruyama, ReverseChain
-from tests.golden.processes import check_level, process_of
-from tests.golden.reading import Options, Reading, Rule, along
+from scoresde.adaptive import Langevin
+from scoresde.sde import SDE
+from scoresde.solvers import DDIM, AnnealedLangevin, EulerMaruyama, ReverseChain
+from tests.golden.processes import NotYet, check_level, process_of
+from tests.golden.reading import Options, Reading, Rule, along, lazily
 from tests.golden.store import Case
 
 SHOWN = ("N", "predictor", "corrector", "eps", "time_grid")
@@ -55,12 +57,22 @@ def picked_levels(case: Case, n: int) -> list[int]:
 
 
 def s_reverse_diffusion(case: Case, o: Options) -> Reading:
-    o.need("continuous", True, True)
     o.ignore("snr", "n_steps")  # of a corrector; there is none
-    sde, n = process_of(case), o.get("N", None)
-    times = [t for t, *_ in case.grid]
+    sde, steps = levels_of(case, o)
+    return along(sde, reverse_diffusion(case, o, sde), steps)
+
+
+def levels_of(case: Case, o: Options) -> tuple[SDE, list[tuple[float, float]]]:
+    """The process, whose time is the source's, and the steps; one more from eps goes to no level in particular."""
+    o.need("continuous", True, True)
+    sde, times = process_of(case), [t for t, *_ in case.grid]
     for t, alpha, sigma in case.grid:
         check_level(sde, t, alpha, sigma)
+    return sde, [*pairwise(times[:-1]), (times[-2], times[-1])]
+
+
+def reverse_diffusion(case: Case, o: Options, sde: SDE) -> ReverseChain:
+    n, times = o.get("N", None), [t for t, *_ in case.grid]
     if isinstance(sde, ss.VP):
         betas = [(sde.beta_min + (sde.beta_max - sde.beta_min) * k / (n - 1)) / n for k in range(n)]
         transitions = [(math.sqrt(1 - betas[k]), betas[k]) for k in picked_levels(case, n)]
@@ -71,12 +83,49 @@ def s_reverse_diffusion(case: Case, o: Options) -> Reading:
     else:  # Euler's step of 1/N in time
         transitions = [(1 + sde.drift(t) / n, sde.diffusion_squared(t) / n) for t in times[:-1]]
     flow = o.get("probability_flow", False)
-    solver = ReverseChain("reverse-diffusion", flow, o.get("denoise", True), tuple(transitions))
-    return along(sde, solver, [*pairwise(times[:-1]), (times[-2], times[-1])])
+    return ReverseChain("reverse-diffusion", flow, o.get("denoise", True), tuple(transitions))
+
+
+def correctors_factors(case: Case, o: Options, sde: SDE) -> tuple[float, ...]:
+    """1 - beta of the N-step chain at each time of the grid; 1 for VE."""
+    if not isinstance(sde, ss.VP):
+        assert isinstance(sde, ss.VE), "the source has no corrector of sub-VP"
+        return (1.0,) * (len(case.grid) - 1)
+    n = o.get("N", None)
+    return tuple(1 - (sde.beta_min + (sde.beta_max - sde.beta_min) * k / (n - 1)) / n for k in picked_levels(case, n))
+
+
+def s_langevin(case: Case, o: Options) -> Reading:
+    sde, steps = levels_of(case, o)
+    solver = Langevin(
+        reverse_diffusion(case, o, sde),
+        o.get("snr", 0.16),
+        o.get("n_steps", 1),
+        norms="batch",
+        factors=correctors_factors(case, o, sde),
+    )
+    return lazily(case, solver, sde, [steps[0][0], *(t for _, t in steps)], every=solver.evaluations)
+
+
+def s_ald(case: Case, o: Options) -> Reading:
+    o.ignore("probability_flow", "denoise")  # of a predictor; there is none
+    sde, steps = levels_of(case, o)
+    factors = correctors_factors(case, o, sde)
+    n = o.get("n_steps", 1)
+    # The source draws also where its chain has the factor 0 and nothing is added.
+    draws = tuple(i * n + j for i, a in enumerate(factors) if a > 0.0 for j in range(n))
+    return along(sde, AnnealedLangevin(None, o.get("snr", 0.16), n, factors), steps, draws=draws)
+
+
+def s_likelihood(case: Case, o: Options) -> Reading:
+    raise NotYet("a likelihood, which no sampler computes")
 
 
 RULES: dict[str, Rule] = {
     "pc:euler_maruyama+none": s_euler_maruyama,
     "pc:reverse_diffusion+none": s_reverse_diffusion,
     "pc:ancestral_sampling+none": s_ancestral,
+    "pc:reverse_diffusion+langevin": s_langevin,
+    "pc:none+ald": s_ald,
+    "likelihood": s_likelihood,
 }
