@@ -23,7 +23,6 @@ GRIDS: dict[str, Entry] = {
     # equally spaced in a coordinate
     "uniform": Entry(spacing.uniform, "straight", True, ("time-uniform", "simple", "trailing", "ddim-trailing")),
     "quadratic": Entry(spacing.quadratic, "straight", True, ("time-quadratic",)),
-    "log-time": Entry(spacing.log_time, "step", True, ("time-log",)),
     "log-snr": Entry(spacing.log_snr, aliases=("exponential", "lu", "lu-lambdas", "logsnr", "log_snr")),
     "polyexponential": Entry(spacing.polyexponential),
     "karras": Entry(spacing.karras),

@@ -73,15 +73,10 @@ def quadratic(sde: SDE, steps: int, start: float, end: float, power: float = 2.0
     return spaced(steps, start, end, lambda t: t ** (1 / power), lambda u: u**power)
 
 
-def log_time(sde: SDE, steps: int, start: float, end: float) -> list[float]:
-    """Equally spaced in log t: the "log" grid of DEIS (Zhang & Chen 2023, arXiv:2204.13902)."""
-    return spaced(steps, start, end, math.log, math.exp)
-
-
 def log_snr(sde: SDE, steps: int, start: float, end: float) -> list[float]:
     """Equally spaced in half log-SNR (DPM-Solver, Lu et al. 2022, arXiv:2206.00927).
 
-    In sigma/alpha it is geometric: "exponential" of k-diffusion, and both "exponential" and "lu" of diffusers.
+    In sigma/alpha it is geometric: "exponential" of k-diffusion, "exponential" and "lu" of diffusers, "log" of DEIS.
     """
     return spaced(steps, start, end, sde.lam, sde.t_at_lam)
 
