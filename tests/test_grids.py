@@ -165,7 +165,8 @@ def test_pure_noise_stands_for_the_first_level_of_a_grid_that_cannot_measure_it(
 def test_no_step_is_spent_on_leaving_pure_noise() -> None:
     """What this replaced, a first step of sde.eps in time, was worse at every step count tried."""
     sde = ss.RectifiedFlow()
-    target = GaussianMixture([0.4, 0.6], [[-1.0, 0.0], [1.0, 0.5]], [[[0.05, 0.0], [0.0, 0.05]]] * 2)
+    means = torch.tensor([[-1.0, 0.0], [1.0, 0.5]], dtype=torch.float64)
+    target = GaussianMixture(torch.tensor([0.4, 0.6]).double(), means, 0.05 * torch.eye(2).double().repeat(2, 1, 1))
     denoiser = target.denoiser(sde)
     x_T = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -230,7 +231,7 @@ def test_a_grid_with_options_stands_where_a_name_does() -> None:
     grid = grid_with("quadratic", power=3.0, shift=2.0)
     assert ss.get_grid(grid, sde, 6) == ss.get_grid("quadratic", sde, 6, power=3.0, shift=2.0)
     assert ss.get_grid(grid_with(grid, shift=0.5), sde, 6) == pytest.approx(ss.get_grid("quadratic", sde, 6, power=3.0))
-    denoiser = GaussianMixture([1.0], [[0.0]], [[[1.0]]]).denoiser(sde)
+    denoiser = GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1, 1)).denoiser(sde)
     assert ss.sample(denoiser, (2, 1), steps=4, grid=grid).shape == (2, 1)
 
 

@@ -120,7 +120,8 @@ def make_plan(cell: Cell, sde: SDE) -> Plan:
 def _grid(grid: Choice) -> str | GridFunction:
     """What :func:`scoresde.sample.plan_for` takes: the name, or the grid with its options filled in."""
     choose(grid.name, GRID_NAMES, "grid")
-    return grid_with(grid.name, **grid.keywords) if grid.options else grid.name
+    options: dict[str, Any] = grid.keywords
+    return grid_with(grid.name, **options) if options else grid.name
 
 
 def solver_order(cell: Cell) -> int | None:
