@@ -4,9 +4,12 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import scoresde as ss
 from scoresde.grids.flow import level
+from scoresde.grids.quantile import beta_quantile
 
 # -- indices of a trained table
 
@@ -37,6 +40,19 @@ def test_indices_of_a_trained_table(grid: str, options: dict, wanted: list[float
 def test_leading_stays_below_the_start() -> None:
     assert indices("leading", 1) == pytest.approx([999, -1])
     assert indices("leading", 8, n=10)[0] == pytest.approx(9)  # offset 1 would begin at 9.75
+
+
+@given(p=st.floats(1e-12, 1.0 - 1e-9), a=st.floats(0.1, 30.0), b=st.floats(0.1, 30.0))
+def test_beta_quantile_to_rounding(p: float, a: float, b: float) -> None:
+    special = pytest.importorskip("scipy.special")
+    assert beta_quantile(p, a, b) == pytest.approx(float(special.betaincinv(a, b, p)), rel=1e-10, abs=1e-300)
+    assert (beta_quantile(0.0, a, b), beta_quantile(1.0, a, b)) == (0.0, 1.0)
+
+
+def test_beta_quantile_where_it_is_all_but_zero() -> None:
+    # p = x^a / (a B(a, 1)) = x^a exactly
+    assert beta_quantile(0.5, 0.001, 1.0) == pytest.approx(0.5**1000, rel=1e-10)
+    assert beta_quantile(1e-9, 0.05, 1.0) == pytest.approx(1e-180, rel=1e-10)
 
 
 def test_beta_is_quantiles() -> None:
