@@ -76,15 +76,22 @@ def split_name(name: str) -> tuple[str, str | None]:
     """The catalogue's name of a solver, and of a grid if the name ends in one ("DPM++ 2M Karras").
 
     Raises:
-        ValueError: no such solver; the nearest names are listed.
+        ValueError: no such solver (the nearest names are listed), or a name that can be read in two ways.
     """
     if not isinstance(name, str):
         raise TypeError(f"solver must be a name or a solver, got {name!r}")
     plain = _plain(name)
     if plain in PLAIN:
         return PLAIN[plain], None
-    for grid, grid_name in PLAIN_GRIDS.items():
-        if plain.endswith(grid) and plain.removesuffix(grid) in PLAIN:
-            return PLAIN[plain.removesuffix(grid)], grid_name
+    splits = {
+        (PLAIN[plain.removesuffix(grid)], grid_name)
+        for grid, grid_name in PLAIN_GRIDS.items()
+        if plain.endswith(grid) and plain.removesuffix(grid) in PLAIN
+    }
+    if len(splits) > 1:
+        readings = " or ".join(sorted(f"{solver!r} on {grid!r}" for solver, grid in splits))
+        raise ValueError(f"solver={name!r} can be read as {readings}: pass the grid apart")
+    if splits:
+        return splits.pop()
     near = [PLAIN[p] for p in get_close_matches(plain, PLAIN, n=6, cutoff=0.5)]
     raise ValueError(f"solver={name!r} is unknown; nearest: {', '.join(dict.fromkeys(near)) or ', '.join(TABLE)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from scoresde.catalogue import get_solver
 from scoresde.denoiser import BaseDenoiser
 from scoresde.errors import choose
 from scoresde.grids import NAMES as GRID_NAMES
-from scoresde.grids import GridFunction, get_grid
+from scoresde.grids import GridFunction, grid_with
 from scoresde.plan import Plan
 from scoresde.sample import plan_for
 from scoresde.sde import SDE, sde_from_config
@@ -120,14 +120,8 @@ def make_plan(cell: Cell, sde: SDE) -> Plan:
 def _grid(grid: Choice) -> str | GridFunction:
     """What :func:`scoresde.sample.plan_for` takes: the name, or the grid with its options filled in."""
     choose(grid.name, GRID_NAMES, "grid")
-    if not grid.options:
-        return grid.name
     options: dict[str, Any] = grid.keywords
-
-    def filled(sde: SDE, steps: int, start: float, end: float) -> Sequence[float]:
-        return get_grid(grid.name, sde, steps, start=start, end=end, **options)
-
-    return filled
+    return grid_with(grid.name, **options) if options else grid.name
 
 
 def solver_order(cell: Cell) -> int | None:

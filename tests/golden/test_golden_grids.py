@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import accumulate
+from math import inf
 from typing import Any
 
 import pytest
@@ -32,11 +33,16 @@ def k_diffusion(case: Case, o: dict[str, Any]) -> Ours:
         low, high = map(float, found.groups())
         return ss.EDM(low, high), {"grid": "exponential", "steps": steps}
     if found := re.fullmatch(
+        rf"get_sigmas_polyexponential\(n, {NUMBER}, {NUMBER}, rho={NUMBER}\)", o.get("sigmas", "")
+    ):
+        low, high, rho = map(float, found.groups())
+        return ss.EDM(low, high), {"grid": "polyexponential", "steps": steps, "rho": rho}
+    if found := re.fullmatch(
         rf"get_sigmas_vp\(n, beta_d={NUMBER}, beta_min={NUMBER}, eps_s={NUMBER}\)", o.get("sigmas", "")
     ):
         beta_d, beta_min, eps = map(float, found.groups())
-        sde = ss.VP(beta_min, beta_min + beta_d, eps)
-        return sde, {"grid": (*ss.get_grid("uniform", sde, steps - 1, end="eps"), 0.0)}
+        # On a process that goes further at both ends: the levels are the grid's own.
+        return ss.EDM(1e-4, 1e4), {"grid": "vp", "steps": steps, "beta_d": beta_d, "beta_min": beta_min, "eps_s": eps}
     return None
 
 
@@ -56,8 +62,18 @@ def edm(case: Case, o: dict[str, Any]) -> Ours:
     if spacing == "vp" and vp_through(low, high, eps)[1] > 0:
         beta_d, beta_min = vp_through(low, high, eps)
         sde = ss.VP(beta_min, beta_min + beta_d, eps)
-        return sde, {"grid": (*ss.get_grid("uniform", sde, steps - 1, end="eps"), 0.0)}
+        return sde, {"grid": "normal", "steps": steps}
+    if spacing == "iddpm":
+        return _iddpm(case, steps)
     return None
+
+
+def _iddpm(case: Case, steps: int, table: int = 1000) -> Ours:
+    """The cosine grid, its times rounded to those of a table."""
+    cosine, levels = ss.CosineVP(), [sigma / alpha for _, alpha, sigma in case.grid]
+    sde = ss.EDM(levels[-2], levels[0])
+    real = (cosine.t_at_lam(sde.lam(t)) for t in ss.get_grid("cosine", sde, steps - 1, end="eps"))
+    return sde, {"grid": (*(cosine.rho(round(table * t) / table) for t in real), 0.0)}
 
 
 def dpm_solver(case: Case, o: dict[str, Any]) -> Ours:
@@ -108,20 +124,43 @@ def deis(case: Case, o: dict[str, Any]) -> Ours:
         return sde, {"grid": "quadratic", "power": float(o["ts_order"]), **common}
     if o["ts_phase"] == "rho":
         return sde, {"grid": "karras", "rho": float(o["ts_order"]), **common}
-    return None
+    return sde, {"grid": "log-snr", **common}
+
+
+# Options of diffusers that space sigma, not time.
+BY_SIGMA = {
+    "use_karras_sigmas": "karras",
+    "use_exponential_sigmas": "exponential",
+    "use_lu_lambdas": "lu",
+    "use_beta_sigmas": "beta-diffusers",
+}
 
 
 def diffusers(case: Case, o: dict[str, Any]) -> Ours:
     made = o["constructor"]
     n = o["num_inference_steps"]
-    if not made.get("use_karras_sigmas") or {"sigma_min", "sigma_max"} & set(made) or case.info["nfe"] != n:
+    grid = next((grid for option, grid in BY_SIGMA.items() if made.get(option)), None)
+    if {"sigma_min", "sigma_max"} & set(made) or case.info["nfe"] != n:
         return None  # of a two-stage scheduler the grid has two rows a step
+    if any(
+        made.get(option) for option in ("use_flow_sigmas", "use_dynamic_shifting", "shift_terminal", "invert_sigmas")
+    ):
+        return None
+    if case.solver.startswith("FlowMatch") and grid is None:
+        # The smallest sigma, 1/1000, has gone through the shift when the spacing begins, and is shifted again with it.
+        s, sde = made.get("shift", 1.0), ss.RectifiedFlow()
+        end = 1 / made.get("num_train_timesteps", 1000)
+        for _ in range(2):
+            end = s * end / (1 + (s - 1) * end)
+        return sde, {"grid": (*ss.get_grid("uniform", sde, n - 1, end=end, shift=s), 0.0)}
+    if grid is None or case.solver.startswith("FlowMatch"):
+        return None
     table = named_process(case)
     assert isinstance(table, ss.DiscreteVP)
     sde = ss.EDM(table.rho(1 / table.n), table.rho(1.0))
     if made.get("final_sigmas_type", "zero") == "zero":
-        return sde, {"grid": "karras", "steps": n}
-    return sde, {"grid": "karras", "steps": n - 1, "end": "eps"}  # and the last level once more
+        return sde, {"grid": grid, "steps": n}
+    return sde, {"grid": grid, "steps": n - 1, "end": "eps"}  # and the last level once more
 
 
 def score_sde(case: Case, o: dict[str, Any]) -> Ours:
@@ -172,10 +211,52 @@ def test_recorded_grid_is_ours(case: Case) -> None:
     assert ours is not None
     sde, arguments = ours
     times = ss.get_grid(**{"sde": sde, **arguments})
-    recorded = [sigma / alpha for _, alpha, sigma in case.grid]
+    recorded = [sigma / alpha if alpha > 0 else inf for _, alpha, sigma in case.grid]
     mine = [sde.rho(t) for t in times]
     if len(recorded) == len(mine) + 1:  # the last level is repeated
         assert recorded[-1] == pytest.approx(recorded[-2], rel=1e-12)
         recorded.pop()
     # 3e-12: the recorded sigma is sqrt(1 - alpha^2) in some sources.
     assert mine == pytest.approx(recorded, rel=3e-12, abs=0.0)
+
+
+LEADING_BY_DEFAULT = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler")
+# These leave a stride out at the data end.
+SPARE = ("DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep", "UniPCMultistep", "SASolver")
+SPACED_BY_INDEX = (*SPARE, "DDIMS", "DDPMS", "PNDM", "Euler", "Heun", "LMS", "KDPM2")
+
+
+def timesteps(case: Case) -> list[float] | None:
+    """The indices of the trained table that our grid of a scheduler's spacing stands for; None if it has another."""
+    made, n = case.options["constructor"], case.options["num_inference_steps"]
+    special = (*BY_SIGMA, "use_flow_sigmas", "rescale_betas_zero_snr", "lambda_min_clipped")
+    if not case.solver.startswith(SPACED_BY_INDEX) or any(made.get(o) for o in special) or case.info["nfe"] != n:
+        return None
+    table = named_process(case)
+    assert isinstance(table, ss.DiscreteVP)
+    spare = case.solver.startswith(SPARE)
+    spacing = made.get("timestep_spacing", "leading" if case.solver in LEADING_BY_DEFAULT else "linspace")
+    if spacing == "leading":
+        strides = n + spare
+        whole = strides * (table.n // strides) / table.n  # the stride is rounded down
+        offset = made.get("steps_offset", 0)
+        times = ss.get_grid("ddim-leading", table, n, start=whole, offset=offset, spare=int(spare))
+    else:
+        names = {"trailing": "trailing", "linspace": "sgm-uniform" if spare else "normal"}
+        times = ss.get_grid(names[spacing], table, n)
+    return [t * table.n - 1 for t in times[:-1]]
+
+
+def _spaced_by_index(case: Case) -> bool:
+    try:
+        return timesteps(case) is not None
+    except Exception:  # for the test of this case to show
+        return True
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in golden().cases if case.source == "diffusers" and _spaced_by_index(case)], ids=str
+)
+def test_recorded_timesteps_of_diffusers_are_ours_rounded(case: Case) -> None:
+    recorded = [t for t, *_ in case.grid[: case.options["num_inference_steps"]]]
+    assert timesteps(case) == pytest.approx(recorded, abs=0.5 + 1e-6)
