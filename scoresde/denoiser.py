@@ -69,7 +69,11 @@ class BaseDenoiser(ABC):
 
     def predict(self, x: Tensor, t: float | Tensor, kind: str = "x0", **cond: Any) -> Tensor:
         """The prediction of the given kind ("x0", "epsilon", "v", "flow", "score") at (x, t), in the dtype of x."""
-        return _mixed(x, self(x, t, **cond), *convert("x0", kind, *_levels(self.sde, t))).to(x.dtype)
+        return self.converted(x, t, self(x, t, **cond), "x0", kind)
+
+    def converted(self, x: Tensor, t: float | Tensor, prediction: Tensor, kind: str, wanted: str) -> Tensor:
+        """A prediction made at (x, t), of another kind, in the dtype of x."""
+        return _mixed(x, prediction, *convert(kind, wanted, *_levels(self.sde, t))).to(x.dtype)
 
     def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> Evaluation:
         """A prediction in whatever form comes first, and its kind: what a sampler tells its run.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scoresde.denoiser import BaseDenoiser
+from scoresde.denoiser import BaseDenoiser, Evaluation
 
 
 class Wrapped(BaseDenoiser):
@@ -26,7 +29,93 @@ class Wrapped(BaseDenoiser):
         self.inner, self.sde = denoiser, denoiser.sde
 
 
-class Threshold(Wrapped):
+class ClassifierFree(Wrapped):
+    r"""Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598): away from what the network predicts without the
+    condition.
+
+    :math:`D = D_\varnothing + w\,(D_c - D_\varnothing)`. Both predictions come from one call of the network on a batch
+    of twice the size, which counts as one evaluation. :meth:`evaluate` gives the unconditional one too, so the solvers
+    of CFG++ ("ddim-cfgpp" and others) need nothing else.
+
+    Args:
+        denoiser: the denoiser inside.
+        scale: w; 1 is the network with its condition, 0 without.
+        null: what stands for "no condition", by the names of the conditions: a number, or a tensor for one sample or
+            for each, such as ``{"class_labels": 10}``. Conditions that it does not name are kept.
+    """
+
+    def __init__(self, denoiser: BaseDenoiser, scale: float, null: Mapping[str, Any]) -> None:
+        super().__init__(denoiser)
+        if not math.isfinite(scale):
+            raise ValueError(f"scale must be finite, got {scale}")
+        if not isinstance(null, Mapping) or not null:
+            raise ValueError(f"null must name at least one condition and its empty value, got {null!r}")
+        self.scale, self.null = float(scale), dict(null)
+
+    def __call__(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
+        """The guided prediction; see :class:`scoresde.denoiser.BaseDenoiser`."""
+        return self.predict(x, t, "x0", **cond)
+
+    def predict(self, x: Tensor, t: float | Tensor, kind: str = "x0", **cond: Any) -> Tensor:
+        """The guided prediction of the given kind."""
+        with_cond, without = self._both(partial(self.inner.predict, kind=kind), x, t, cond)
+        return without.lerp(with_cond, self.scale)
+
+    def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> Evaluation:
+        """The guided prediction in the network's own kind, and the unconditional one."""
+        kinds: list[str] = []
+
+        def evaluated(x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
+            found = self.inner.evaluate(x, t, **cond)
+            kinds.append(found.kind)
+            return found.prediction
+
+        with_cond, without = self._both(evaluated, x, t, cond)
+        return Evaluation(without.lerp(with_cond, self.scale), kinds[0], without)
+
+    def _both(self, call: Callable[..., Tensor], x: Tensor, t: Any, cond: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        if missing := sorted(set(self.null) - set(cond)):
+            raise ValueError(f"cond lacks {', '.join(missing)}, of which null gives the empty value")
+        doubled = {name: _twice(value, self.null.get(name, value), len(x)) for name, value in cond.items()}
+        times = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
+        with_cond, without = call(torch.cat([x, x]), times, **doubled).chunk(2)
+        return with_cond, without
+
+    def __repr__(self) -> str:
+        return f"ClassifierFree({self.inner!r}, scale={self.scale}, null={self.null!r})"
+
+
+def _twice(value: Any, null: Any, batch: int) -> Any:
+    """A condition of the doubled batch: as it is for the first half, empty for the second."""
+    if not (isinstance(value, Tensor) and value.ndim and len(value) == batch):
+        if value is null:
+            return value  # not of a sample: the same for both halves
+        raise ValueError(f"a condition that null replaces must be a tensor with one row a sample, got {value!r}")
+    empty = torch.as_tensor(null, dtype=value.dtype, device=value.device)
+    return torch.cat([value, empty.expand_as(value)])
+
+
+class Limited(Wrapped):
+    """A denoiser whose predictions of x0 are changed one by one; a subclass says how, in :meth:`limit`."""
+
+    @abstractmethod
+    def limit(self, x0: Tensor) -> Tensor:
+        """The changed prediction, of the shape and dtype of x0."""
+
+    def __call__(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
+        """The changed prediction; see :class:`scoresde.denoiser.BaseDenoiser`."""
+        return self.limit(self.inner(x, t, **cond))
+
+    def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> Evaluation:
+        """The changed prediction; an unconditional one is left as it is, since it says where noise is, not data."""
+        prediction, kind, unconditional = self.inner.evaluate(x, t, **cond)
+        guided = self.limit(self.converted(x, t, prediction, kind, "x0"))
+        if unconditional is not None:
+            unconditional = self.converted(x, t, unconditional, kind, "x0")
+        return Evaluation(guided, "x0", unconditional)
+
+
+class Threshold(Limited):
     """Static thresholding: the prediction of x0 is clipped to the range of the data (diffusers' ``clip_sample``).
 
     Args:
@@ -39,15 +128,15 @@ class Threshold(Wrapped):
         _check_bound(bound)
         self.bound = bound
 
-    def __call__(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
-        """The clipped prediction; see :class:`scoresde.denoiser.BaseDenoiser`."""
-        return self.inner(x, t, **cond).clamp(-self.bound, self.bound)
+    def limit(self, x0: Tensor) -> Tensor:
+        """Clipped."""
+        return x0.clamp(-self.bound, self.bound)
 
     def __repr__(self) -> str:
         return f"Threshold({self.inner!r}, bound={self.bound})"
 
 
-class DynamicThreshold(Wrapped):
+class DynamicThreshold(Limited):
     r"""Dynamic thresholding (Saharia et al. 2022, arXiv:2205.11487, section 2.3), which keeps strong guidance from
     saturating.
 
@@ -76,9 +165,8 @@ class DynamicThreshold(Wrapped):
             raise ValueError(f"maximum must be at least bound={bound}, got {maximum}")
         self.ratio, self.bound, self.maximum = ratio, bound, maximum
 
-    def __call__(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
-        """The thresholded prediction; see :class:`scoresde.denoiser.BaseDenoiser`."""
-        x0 = self.inner(x, t, **cond)
+    def limit(self, x0: Tensor) -> Tensor:
+        """Thresholded."""
         wide = x0.to(torch.promote_types(x0.dtype, torch.float32))  # half precision has no quantile
         s = wide.abs().flatten(1).quantile(self.ratio, dim=1).clamp(self.bound, self.maximum)
         s = s.reshape(-1, *(1,) * (x0.ndim - 1))

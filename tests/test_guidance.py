@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import scoresde as ss
-from scoresde.guidance import DynamicThreshold, Threshold
+from scoresde.guidance import ClassifierFree, DynamicThreshold, Threshold
 from scoresde.targets import GaussianMixture
 
 VP = ss.VP()
@@ -90,9 +90,50 @@ def test_a_sample_stays_in_range_by_itself() -> None:
     assert repr(denoiser).startswith("DynamicThreshold(Threshold(Denoiser(function")
 
 
+def labelled(calls: list[int]) -> ss.Denoiser:
+    """Noise prediction that depends on labels (B,), linearly in x so that its guided form is known."""
+
+    def net(x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
+        calls.append(len(x))
+        return gain * x * (0.1 + 0.2 * labels.to(x).reshape(-1, 1)) + t.to(x).reshape(-1, 1)
+
+    return ss.Denoiser(net, VP, prediction="epsilon")
+
+
+@pytest.mark.parametrize("t", [0.5, torch.tensor([0.2, 0.5, 0.9])], ids=["one-time", "time-each"])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
+def test_classifier_free(scale: float, t: float | torch.Tensor) -> None:
+    calls: list[int] = []
+    plain, x = labelled(calls), torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels, null = torch.tensor([1, 2, 3]), torch.tensor([0, 0, 0])
+    guided = ClassifierFree(plain, scale, null={"labels": 0})
+    got = guided(x, t, labels=labels, gain=0.5)
+    assert calls == [6]  # both in one call
+    c, u = plain(x, t, labels=labels, gain=0.5), plain(x, t, labels=null, gain=0.5)
+    assert torch.allclose(got, u + scale * (c - u), atol=1e-12)
+    prediction, kind, unconditional = guided.evaluate(x, t, labels=labels, gain=0.5)
+    assert kind == "epsilon"
+    assert unconditional is not None
+    assert torch.allclose(guided.converted(x, t, prediction, kind, "x0"), got, atol=1e-12)
+    assert torch.allclose(guided.converted(x, t, unconditional, kind, "x0"), u, atol=1e-12)
+
+
+def test_cfgpp_needs_nothing_else() -> None:
+    """At scale 1 the noise is still the unconditional one: CFG++ is not the inner solver, thresholded or not."""
+    guided = ClassifierFree(labelled([]), 1.0, null={"labels": 0})
+    cond = {"labels": torch.tensor([1, 2])}
+    for denoiser in (guided, Threshold(guided, 50.0)):
+        a, b = (ss.sample(denoiser, (2, 4), solver=name, steps=4, cond=cond) for name in ("ddim-cfgpp", "ddim"))
+        assert (a - b).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda d: ClassifierFree(d, math.nan, null={"labels": 0}), "scale must be finite, got nan"),
+        (lambda d: ClassifierFree(d, 2.0, null={}), "null must name at least one condition"),
+        (lambda d: ClassifierFree(d, 2.0, null={"labels": 0})(picture(), 0.5), "cond lacks labels"),
+        (lambda d: ClassifierFree(d, 2.0, null={"labels": 0})(picture(), 0.5, labels=3), "one row a sample, got 3"),
         (lambda d: Threshold(lambda x, t: x), "denoiser must be a scoresde.Denoiser .*, got function"),  # type: ignore[arg-type]
         (lambda d: Threshold(d, 0.0), "bound must be positive and finite, got 0.0"),
         (lambda d: DynamicThreshold(d, 1.5), r"ratio must be within \(0, 1\), got 1.5"),
