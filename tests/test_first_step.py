@@ -70,6 +70,7 @@ def test_a_run_of_one_evaluation_keeps_it(sde: ss.SDE) -> None:
     assert ss.make_plan(two_stages, ss.EDM(), [80.0, 1.0]).times == (1.0,)
 
 
+@pytest.mark.slow
 def test_the_error_is_of_first_order_and_small_at_high_noise() -> None:
     heun = AnalyticalFirstStep(RungeKutta("heun"))
     assert (heun.order, heun.converges) == (2, 1)
