@@ -271,7 +271,7 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
     past: list[Point] = []
     noises = 0
     for i, (s, t) in enumerate(pairs):
-        step, first_noise = Step(sde, s, t, tuple(past), i, len(pairs)), noises
+        step, first_noise = Step(sde, s, t, tuple(past), i, len(pairs), pairs[0][0]), noises
         for row in _step_rows(solver, step):
             row = _trimmed(row, first_noise)
             if row.at is not None:

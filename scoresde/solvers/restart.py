@@ -49,8 +49,8 @@ class Restart(Wrapper):
     r"""Restart sampling (Xu et al. 2023, arXiv:2306.14878, Algorithms 1 and 2), for every process.
 
     When the main grid has come down to the node nearest to :math:`t_{min}` (in :math:`\rho = \sigma/\alpha`), K times:
-    :math:`\sqrt{t_{max}^2-\rho^2}\,z` is added to :math:`x/\alpha`, and the inner solver steps back down to the node, on
-    Karras' grid of ``points`` levels. The noise contracts what the steps have done wrong until then, and the steps
+    :math:`\sqrt{t_{max}^2-\rho^2}\,z` is added to :math:`x/\alpha`, and the inner solver steps back down to the node,
+    on Karras' grid of ``points`` levels. The noise contracts what the steps have done wrong until then, and the steps
     themselves stay deterministic. Heun from N steps into :math:`\sigma = 0` costs
     :math:`2N - 1 + \sum 2K\,(points-1)` evaluations.
 

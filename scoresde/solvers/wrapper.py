@@ -22,8 +22,8 @@ class Wrapper(Solver):
     """What these solvers share: they declare what the inner solver does, and a subclass overrides what it changes.
 
     Args:
-        inner: the deterministic solver, one without a memory across steps, since a wrapper moves the state to where no
-            past prediction belongs.
+        inner: the deterministic solver; one without a memory across steps, unless a subclass says otherwise, since a
+            wrapper moves the state to where no past prediction belongs.
     """
 
     inner: Solver
