@@ -37,7 +37,8 @@ class AnalyticalFirstStep(Wrapper):
     starts_at_zero_snr: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.inner.noises or (self._multistep and self.inner.evaluations + self.inner.further_evaluations != 1):
+        one = self.inner.evaluations + self.inner.further_evaluations == 1
+        if not self.inner.deterministic or (self._multistep and not one):
             raise ValueError(f"inner must be deterministic, and singlestep or with one evaluation, got {self.inner!r}")
 
     @property

@@ -40,7 +40,7 @@ class Wrapper(Solver):
     shows_order_at = _of_inner("shows_order_at")
 
     def __post_init__(self) -> None:
-        if self.inner.noises or self.inner.memory >= self.inner.evaluations:
+        if not self.inner.deterministic or self.inner.memory >= self.inner.evaluations:
             raise ValueError(f"inner must be deterministic and keep nothing across steps, got {self.inner!r}")
 
     def inner_rows(self, step: Step) -> Sequence[Row]:
