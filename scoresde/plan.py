@@ -266,12 +266,12 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
     """
     steps = list(steps)
     at = {time: sde.point(time) for time in dict.fromkeys(time for step in steps for time in step)}
-    pairs = [(at[s], at[t]) for s, t in steps]
+    pairs = tuple((at[s], at[t]) for s, t in steps)
     rows: list[Row] = []
     past: list[Point] = []
     noises = 0
     for i, (s, t) in enumerate(pairs):
-        step, first_noise = Step(sde, s, t, tuple(past), i, len(pairs), pairs[0][0]), noises
+        step, first_noise = Step(sde, s, t, tuple(past), i, len(pairs), pairs), noises
         for row in _step_rows(solver, step):
             row = _trimmed(row, first_noise)
             if row.at is not None:

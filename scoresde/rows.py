@@ -61,7 +61,7 @@ class Step:
         past: where earlier predictions of this solver's kind were made that are still usable, newest first; Mix.d[1 +
             i] of the first row of the step multiplies the prediction made at past[i].
         index, steps: this is step ``index`` (from 0) of ``steps``.
-        begin: the noise level at which the run begins; None stands for s.
+        route: the two ends of every step of the plan, for the few methods that look beyond their own step.
     """
 
     sde: SDE
@@ -70,7 +70,7 @@ class Step:
     past: tuple[Point, ...] = ()
     index: int = 0
     steps: int = 1
-    begin: Point | None = None
+    route: tuple[tuple[Point, Point], ...] = ()
 
     @property
     def h(self) -> float:

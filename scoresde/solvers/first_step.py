@@ -62,7 +62,7 @@ class AnalyticalFirstStep(Wrapper):
 
     def rows(self, step: Step) -> Sequence[Row]:
         """The inner solver's, with the closed form for the first prediction wherever that is used."""
-        i, begin = step.index, step.begin or step.s
+        i, begin = step.index, step.route[0][0] if step.route else step.s
         if i and not self._remembers(begin, i):
             return self.inner_rows(step)
         rows = self.inner_rows(replace(step, past=(*step.past, begin)) if i else step)
@@ -99,4 +99,4 @@ def _with_share(row: Row, i: int, share: float) -> Row:
         return m._replace(anchor=m.anchor + d * share) if i else m._replace(x=m.x + d * share)
 
     anchor = None if row.anchor is None else known(row.anchor)
-    return Row(row.at if i else None, row.kind, known(row.x), anchor)
+    return row._replace(at=row.at if i else None, x=known(row.x), anchor=anchor)

@@ -53,9 +53,8 @@ def of_kind(reading: Reading, kind: str, o: Options) -> Reading:
     """The source thresholds predictions of x0, but not the last one that it denoises to zero with."""
     if kind == "epsilon":
         return reading
-    for name in ("denoise_to_zero", "afs"):
-        if o.get(name, False):
-            raise NotYet(f"predict_x0=True, {name}=True: thresholding of some predictions only, or of none of ours")
+    if o.get("denoise_to_zero", False):
+        raise NotYet("predict_x0=True, denoise_to_zero=True: thresholding of every prediction but the last")
     return replace(reading, limited=dynamic_threshold)
 
 
@@ -65,6 +64,8 @@ def zju_dpm_pp(case: Case, o: Options) -> Reading:
     last = lower_last(order) if o.get("lower_order_final", True) else ()
     if last and o.get("denoise_to_zero", False):
         last = (*last, 1)
+    if kind == "x0":
+        o.need("afs", False, False)  # it would be thresholded, which is no multiple of the state any more
     solver = MultistepDPM(order, kind, official=True, order_of_last_steps=last)
     return of_kind(sampled(case, o, solver), kind, o)
 
