@@ -147,6 +147,11 @@ class Solver(ABC):
         """The global order of convergence that is measured (weak order, if it draws noise); ``order`` for most."""
         return self.order
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return not (self.noises or self.further_noises)
+
     @abstractmethod
     def rows(self, step: Step) -> Sequence[Row]:
         """The rows of one step."""

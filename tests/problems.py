@@ -13,8 +13,8 @@ from scoresde.targets import GaussianMixture
 
 # Every fixed-step solver of the catalogue, by name. A new solver is here by being in the catalogue.
 FIXED = {name: solver for name, solver in ss.solvers().items() if isinstance(solver, ss.Solver)}
-DETERMINISTIC = {name: solver for name, solver in FIXED.items() if not solver.noises}
-STOCHASTIC = {name: solver for name, solver in FIXED.items() if solver.noises}
+DETERMINISTIC = {name: solver for name, solver in FIXED.items() if solver.deterministic}
+STOCHASTIC = {name: solver for name, solver in FIXED.items() if not solver.deterministic}
 
 
 def starts(n: int = 24) -> Tensor:

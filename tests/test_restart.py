@@ -195,6 +195,7 @@ def test_a_wrapper_declares_what_its_inner_solver_does() -> None:
         ({"s_noise": -1.0}, "s_noise must be finite and at least 0"),
         ({"inner": ss.get_solver("dpmpp-2m")}, "inner must be deterministic and keep nothing across steps"),
         ({"inner": ss.get_solver("ddpm")}, "inner must be deterministic"),
+        ({"inner": Restart()}, "inner must be deterministic"),
     ],
 )
 def test_bad_options(options: dict, message: str) -> None:

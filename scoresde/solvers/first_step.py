@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from scoresde.predictions import PREDICTIONS
 from scoresde.rows import KEEP_ANCHOR, KEEP_STATE, Mix, Row, Solver, Step
+from scoresde.sde import Point
 from scoresde.solvers.runge_kutta import RungeKutta
 from scoresde.solvers.wrapper import Wrapper
 
@@ -22,8 +23,8 @@ class AnalyticalFirstStep(Wrapper):
     and an error of first order in the first step remains, with a constant that falls with the noise level at which the
     run starts. A run of a single evaluation keeps it.
 
-    The inner solver may not keep predictions across steps. The authors' multistep samplers do; the closed form then
-    enters their later steps as a multiple of the initial state.
+    A multistep method keeps the closed form in its history, as a multiple of the state from which the run began. Those
+    that begin with several evaluations a step cannot.
 
     Args:
         inner: the deterministic solver.
@@ -34,6 +35,15 @@ class AnalyticalFirstStep(Wrapper):
     paper: ClassVar[str] = "Dockhorn, Vahdat & Kreis 2022, arXiv:2210.05475"
     keeps_constant_data: ClassVar[bool] = False
     starts_at_zero_snr: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        one = self.inner.evaluations + self.inner.further_evaluations == 1
+        if not self.inner.deterministic or (self._multistep and not one):
+            raise ValueError(f"inner must be deterministic, and singlestep or with one evaluation, got {self.inner!r}")
+
+    @property
+    def _multistep(self) -> bool:
+        return self.inner.memory >= self.inner.evaluations
 
     @property
     def name(self) -> str:
@@ -51,22 +61,36 @@ class AnalyticalFirstStep(Wrapper):
         return self.inner.further_evaluations - 1
 
     def rows(self, step: Step) -> Sequence[Row]:
-        """The inner solver's; in the first step with the closed form for the first prediction."""
-        first, *others = rows = self.inner_rows(step)
-        if step.index or (step.steps == 1 and not others):
+        """The inner solver's, with the closed form for the first prediction wherever that is used."""
+        i, begin = step.index, step.route[0][0] if step.route else step.s
+        if i and not self._remembers(begin, i):
+            return self.inner_rows(step)
+        rows = self.inner_rows(replace(step, past=(*step.past, begin)) if i else step)
+        if step.steps == len(rows) == 1:
             return rows
-        if others and [row.anchor for row in rows[:-1]] != [KEEP_STATE, *[KEEP_ANCHOR] * (len(rows) - 2)]:
+        if self._multistep:
+            rows = [row._replace(anchor=KEEP_ANCHOR if i else KEEP_STATE) for row in rows]
+        elif len(rows) > 1 and [row.anchor for row in rows[:-1]] != [KEEP_STATE, *[KEEP_ANCHOR] * (len(rows) - 2)]:
             raise ValueError(f"inner must keep the start of its step for all of it, got {self.inner!r}")
-        alpha, sigma = step.s.alpha, step.s.sigma
-        on_data, on_noise = PREDICTIONS[first.kind](alpha, sigma)
-        norm = math.hypot(alpha, sigma)
-        # The noise prediction is x / norm, and so (x - sigma x / norm) / alpha the prediction of the data.
-        share = (on_noise + on_data * alpha / (norm + sigma)) / norm
-        return [_with_share(row, i, share) for i, row in enumerate(rows)]
+        share = closed_form(rows[0].kind, begin)
+        return [_with_share(row, i + k, share) for k, row in enumerate(rows)]
+
+    def _remembers(self, begin: Point, i: int) -> bool:
+        """Whether the first prediction is in the history of step i."""
+        usable = begin.alpha > 0.0 or self.inner.starts_at_zero_snr
+        return usable and self._multistep and i <= self.inner.memory
+
+
+def closed_form(kind: str, at: Point) -> float:
+    """A prediction of this kind, as a multiple of the state."""
+    on_data, on_noise = PREDICTIONS[kind](at.alpha, at.sigma)
+    norm = math.hypot(at.alpha, at.sigma)
+    # The noise prediction is x / norm, and so (x - sigma x / norm) / alpha the prediction of the data.
+    return (on_noise + on_data * at.alpha / (norm + at.sigma)) / norm
 
 
 def _with_share(row: Row, i: int, share: float) -> Row:
-    """Row i of a step, with the first prediction of the step a multiple of the state there (later: of the anchor)."""
+    """The row after i more predictions, with the first one a multiple of the state (later: of the anchor)."""
 
     def known(m: Mix) -> Mix:
         if i >= len(m.d):
@@ -75,4 +99,4 @@ def _with_share(row: Row, i: int, share: float) -> Row:
         return m._replace(anchor=m.anchor + d * share) if i else m._replace(x=m.x + d * share)
 
     anchor = None if row.anchor is None else known(row.anchor)
-    return Row(row.at if i else None, row.kind, known(row.x), anchor)
+    return row._replace(at=row.at if i else None, x=known(row.x), anchor=anchor)

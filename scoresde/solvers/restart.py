@@ -49,10 +49,10 @@ class Restart(Wrapper):
     r"""Restart sampling (Xu et al. 2023, arXiv:2306.14878, Algorithms 1 and 2), for every process.
 
     When the main grid has come down to the node nearest to :math:`t_{min}` (in :math:`\rho = \sigma/\alpha`), K times:
-    noise is added, :math:`x/\alpha \mathrel{+}= \sqrt{t_{max}^2-\rho^2}\,z`, and the inner solver steps back down to
-    the node, on Karras' grid of ``points`` levels. What the deterministic steps have done wrong until then is
-    contracted by the noise, and the steps themselves stay deterministic. Heun from N steps into
-    :math:`\sigma = 0` costs :math:`2N - 1 + \sum 2K\,(points-1)` evaluations.
+    :math:`\sqrt{t_{max}^2-\rho^2}\,z` is added to :math:`x/\alpha`, and the inner solver steps back down to the node,
+    on Karras' grid of ``points`` levels. The noise contracts what the steps have done wrong until then, and the steps
+    themselves stay deterministic. Heun from N steps into :math:`\sigma = 0` costs
+    :math:`2N - 1 + \sum 2K\,(points-1)` evaluations.
 
     The noise is exact in law, so the weak order is the inner solver's if the steps of the restarts are refined
     together with the main grid. With a fixed number of ``points`` their own error remains: it does not converge.

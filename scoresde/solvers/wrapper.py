@@ -22,8 +22,8 @@ class Wrapper(Solver):
     """What these solvers share: they declare what the inner solver does, and a subclass overrides what it changes.
 
     Args:
-        inner: the deterministic solver, one without a memory across steps, since a wrapper moves the state to where no
-            past prediction belongs.
+        inner: the deterministic solver; one without a memory across steps, unless a subclass says otherwise, since a
+            wrapper moves the state to where no past prediction belongs.
     """
 
     inner: Solver
@@ -40,7 +40,7 @@ class Wrapper(Solver):
     shows_order_at = _of_inner("shows_order_at")
 
     def __post_init__(self) -> None:
-        if self.inner.noises or self.inner.memory >= self.inner.evaluations:
+        if not self.inner.deterministic or self.inner.memory >= self.inner.evaluations:
             raise ValueError(f"inner must be deterministic and keep nothing across steps, got {self.inner!r}")
 
     def inner_rows(self, step: Step) -> Sequence[Row]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from scoresde.guidance import DynamicThreshold
 from scoresde.plan import plan_steps
 from scoresde.rows import Solver
+from scoresde.sde import SDE
 from scoresde.solvers import PNDM, AnalyticalFirstStep, MultistepDPM, OfficialIPNDMv, RungeKutta, SinglestepDPM, UniPC
 from tests.golden.processes import Ablation, NotYet, times_at, vp_through
 from tests.golden.reading import Options, Reading, Rule, lower_last, on_grid
@@ -18,33 +19,27 @@ from tests.golden.store import Case
 SHOWN = ("num_steps", "sigma_min", "sigma_max", "schedule_type", "schedule_rho")
 
 
-def _no_afs(o: Options) -> None:
-    if o.get("afs", False):
-        raise NotYet("afs=True: the closed form stays in the history of a multistep method")
+def sampled(case: Case, o: Options, solver: Solver, sde: SDE | None = None) -> Reading:
+    """The solver along the recorded grid, or with an analytical first step."""
     o.ignore("denoise_to_zero")  # one more row in the grid, and a step into the data for us
-
-
-def singlestep(case: Case, o: Options, solver: Solver) -> Reading:
-    o.ignore("denoise_to_zero")
-    reading = on_grid(case, solver)
+    reading = on_grid(case, solver, sde)
     if not o.get("afs", False):
         return reading
-    first = AnalyticalFirstStep(solver)
-    pairs = list(pairwise(times_at(reading.sde, case.grid)))
-    states = (None, *(k - 1 for k in reading.states if k))  # one evaluation fewer, and the first state at none
-    return replace(reading, plan=plan_steps(first, reading.sde, pairs), states=states)
+    plan = plan_steps(AnalyticalFirstStep(solver), reading.sde, pairwise(times_at(reading.sde, case.grid)))
+    states = (None, *(k - 1 for k in reading.states if k))  # one evaluation fewer, and none at the first state
+    return replace(reading, plan=plan, states=states)
 
 
 def zju_euler(case: Case, o: Options) -> Reading:
-    return singlestep(case, o, RungeKutta("euler"))
+    return sampled(case, o, RungeKutta("euler"))
 
 
 def zju_heun(case: Case, o: Options) -> Reading:
-    return singlestep(case, o, RungeKutta("heun"))
+    return sampled(case, o, RungeKutta("heun"))
 
 
 def zju_dpm_2(case: Case, o: Options) -> Reading:
-    return singlestep(case, o, SinglestepDPM(2, r1=o.get("r", 0.5)))
+    return sampled(case, o, SinglestepDPM(2, r1=o.get("r", 0.5)))
 
 
 def of_kind(reading: Reading, kind: str, o: Options) -> Reading:
@@ -57,37 +52,37 @@ def of_kind(reading: Reading, kind: str, o: Options) -> Reading:
 
 
 def zju_dpm_pp(case: Case, o: Options) -> Reading:
-    _no_afs(o)
     kind = "x0" if o.get("predict_x0", True) else "epsilon"
     order = o.need("max_order", 3, 1, 2, 3)
     last = lower_last(order) if o.get("lower_order_final", True) else ()
     if last and o.get("denoise_to_zero", False):
         last = (*last, 1)
+    if kind == "x0":
+        o.need("afs", False, False)  # it would be thresholded, which is no multiple of the state any more
     solver = MultistepDPM(order, kind, official=True, order_of_last_steps=last)
-    return of_kind(on_grid(case, solver), kind, o)
+    return of_kind(sampled(case, o, solver), kind, o)
 
 
 def zju_ipndm(case: Case, o: Options) -> Reading:
-    _no_afs(o)
-    return on_grid(case, PNDM(o.need("max_order", 4, 1, 2, 3, 4)))
+    return sampled(case, o, PNDM(o.need("max_order", 4, 1, 2, 3, 4)))
 
 
 def zju_ipndm_v(case: Case, o: Options) -> Reading:
-    _no_afs(o)
-    return on_grid(case, OfficialIPNDMv(o.need("max_order", 4, 1, 2, 3, 4)))
+    return sampled(case, o, OfficialIPNDMv(o.need("max_order", 4, 1, 2, 3, 4)))
 
 
 def zju_deis(case: Case, o: Options) -> Reading:
-    _no_afs(o)
     order = o.need("max_order", 4, 1, 2, 3, 4)
     o.need("deis_mode", "tab", "tab")
     # Its time is that of the VP process with sigma/alpha from 0.002 to 80, whatever the grid.
     sde = Ablation("vp", False, *vp_through(0.002, 80.0))
-    return on_grid(case, SummedDEIS(order, both_ends=True), sde)
+    return sampled(case, o, SummedDEIS(order, both_ends=True), sde)
 
 
 def zju_unipc(case: Case, o: Options) -> Reading:
-    _no_afs(o)
+    if o.get("afs", False):
+        raise NotYet("afs=True: corrections of recorded states by a prediction that is none of ours")
+    o.ignore("denoise_to_zero")
     kind = "x0" if o.get("predict_x0", True) else "epsilon"
     order = o.need("max_order", 3, 1, 2, 3)
     last = lower_last(order, o.get("num_steps", len(case.grid)) - 1) if o.get("lower_order_final", True) else ()
