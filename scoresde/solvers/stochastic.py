@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from scoresde.errors import choose
-from scoresde.rows import KEEP_STATE, Mix, Row, Solver, Step
+from scoresde.rows import KEEP_STATE, Mix, Row, Solver, Span, Step
 from scoresde.solvers.cooling import ancestral, check_noise, cooled, noise
 from scoresde.solvers.ddim import DDIM
 from scoresde.solvers.exponential import exact_step
@@ -27,6 +27,10 @@ class Churn(Solver):
     order of the deterministic solver (for s_noise = 1; other values are the paper's remedy for a network that removes
     too much noise, and change the limit). If s_max allows churn in the first step, the network is evaluated above the
     noise level at which the grid begins.
+
+    On a Brownian path the churn of a step is driven by the path's increment over the step. Since s_churn is shared out
+    among the steps, a sample then approaches the solution of a stochastic equation (strong order 1), once the steps are
+    so many that :math:`\gamma` is below its limit.
 
     Args:
         inner: the deterministic solver, one without a memory across steps; EDM's is Heun.
@@ -128,8 +132,9 @@ class DPMppSDE(Solver):
         s_noise: factor on the noise that is added.
         r: the inner point, as a fraction of the step in half log-SNR, 0 < r < 1.
         coupling: of the two noises: "sigma" (k-diffusion's: a Brownian path whose time is sigma/alpha), "path" (the
-            correlation of the reverse SDE itself at eta = 1), or "independent" (what k-diffusion does when it is given
-            a noise function without a path, which lowers the weak order to 1: the sample has too little variance).
+            correlation of the reverse SDE itself at eta = 1, which halves the strong error), or "independent" (what
+            k-diffusion does when it is given a noise function without a path, which lowers the weak order to 1: the
+            sample has too little variance).
     """
 
     eta: float = 1.0
@@ -167,6 +172,11 @@ class DPMppSDE(Solver):
     def memory(self) -> int:
         """The midpoint (r = 1/2) forgets the first prediction."""
         return int(self.r != 0.5)
+
+    def noise_spans(self, step: Step) -> Sequence[Span | None]:
+        """The two parts of the step; if the noises are independent, the second has the whole step."""
+        u = step.within(self.r)
+        return (None, (step.s, step.t)) if self.coupling == "independent" else ((step.s, u), (u, step.t))
 
     def rows(self, step: Step) -> Sequence[Row]:
         """An ancestral step to the inner point, and one from the start with the prediction made there."""
