@@ -26,8 +26,9 @@ from torch import Tensor
 from scoresde.errors import choose
 from scoresde.predictions import PREDICTIONS
 from scoresde.rows import Mix, Row, Solver, Span, Step
-from scoresde.run import Noise, Run
+from scoresde.run import Run
 from scoresde.sde import SDE, Point
+from scoresde.sources import Noise
 
 FORMAT = "scoresde-plan/1"
 
@@ -307,8 +308,9 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
         del past[solver.memory :]
         drawn = noises - first_noise  # a step may draw fewer noises than a full one
         for span in (solver.noise_spans(step) or (None,) * drawn)[:drawn] if drawn else ():
-            spans.append(_from(reached, span))
-            reached = reached if span is None else span[1]
+            span = _from(reached, span)
+            reached = span[1] if span else reached
+            spans.append(span)
     return Plan(tuple(rows), pairs[0][0], pairs[-1][1], solver.name, tuple(spans))
 
 
@@ -324,9 +326,11 @@ def _step_rows(solver: Solver, step: Step) -> Sequence[Row]:
 
 def _from(reached: Point | None, span: Span | None) -> Span | None:
     """The part of a span that no earlier one has covered: steps that do not join up may overlap."""
-    if span is None or reached is None or reached.lam <= span[0].lam:
-        return span
-    return (reached, span[1]) if reached.lam < span[1].lam else None
+    if span is None:
+        return None
+    s, t = span
+    s = reached if reached is not None and reached.lam > s.lam else s
+    return (s, t) if s.lam < t.lam else None
 
 
 def _check_spans(spans: Sequence[Span | None], noises: int) -> None:

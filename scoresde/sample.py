@@ -17,8 +17,9 @@ from scoresde.noise import normal
 from scoresde.plan import Plan
 from scoresde.plan import make_plan as make_fixed_plan
 from scoresde.rows import Solver
-from scoresde.run import Noise, Stepping
+from scoresde.run import Stepping
 from scoresde.sde import SDE
+from scoresde.sources import Noise
 
 AnySolver = str | Solver | LazySolver
 AnyGrid = str | GridFunction | Sequence[float]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import scoresde as ss
-from scoresde.run import Noise
+from scoresde.sources import Noise
 
 Predict = Callable[[Tensor, ss.Point], Tensor]
 
@@ -19,7 +19,9 @@ Predict = Callable[[Tensor, ss.Point], Tensor]
 class StoredPath:
     """A path of scoresde.BrownianGrid, uniform in log-SNR, whose values are kept: an increment is one subtraction."""
 
-    def __init__(self, sde: ss.SDE, grid: list[float], shape: tuple[int, ...], seed: int, clock: str = "snr") -> None:
+    def __init__(
+        self, sde: ss.SDE, grid: Sequence[float], shape: tuple[int, ...], seed: int, clock: str = "snr"
+    ) -> None:
         self.points = [sde.point(t) for t in grid]
         self.path = ss.BrownianGrid(self.points, shape, seed, clock=clock, dtype=torch.float64)
         self.values = [torch.zeros(shape, dtype=torch.float64)]

@@ -27,7 +27,7 @@ class Problem:
         self.sde, self.ends = sde, (sde.t_at_lam(-3.0), sde.t_at_lam(1.5))
         self.path = StoredPath(sde, self.grid(2 * steps), SHAPE, 3, clock)
 
-    def grid(self, steps: int) -> list[float]:
+    def grid(self, steps: int) -> tuple[float, ...]:
         return ss.get_grid("log-snr", self.sde, steps, start=self.ends[0], end=self.ends[1])
 
     def sample(self, solver: ss.Solver, steps: int, pair: Pair) -> Tensor:

@@ -22,7 +22,7 @@ NOT_CONVERGENT = {"sde-dpmpp-3m-diffusers": "its recursion is unstable between m
 pytestmark = pytest.mark.slow
 
 
-def grid(steps: int) -> list[float]:
+def grid(steps: int) -> tuple[float, ...]:
     return ss.get_grid("log-snr", SDE, steps, start=START.t, end=END.t)
 
 
