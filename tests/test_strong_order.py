@@ -23,9 +23,10 @@ def on_path(name: str) -> ss.Solver:
 
 
 class Problem:
-    def __init__(self, sde: ss.SDE, steps: int, clock: str = "snr") -> None:
+    def __init__(self, sde: ss.SDE, steps: int, clock: str = "snr", parts: int = 6) -> None:
         self.sde, self.ends = sde, (sde.t_at_lam(-3.0), sde.t_at_lam(1.5))
-        self.path = StoredPath(sde, self.grid(2 * steps), SHAPE, 3, clock)
+        # Inner stages at a half or at thirds of the steps are points of the path too.
+        self.path = StoredPath(sde, self.grid(parts * steps), SHAPE, 3, clock)
 
     def grid(self, steps: int) -> tuple[float, ...]:
         return ss.get_grid("log-snr", self.sde, steps, start=self.ends[0], end=self.ends[1])
@@ -50,12 +51,17 @@ def problem(request: pytest.FixtureRequest) -> Problem:
     return Problem(request.param, 4 * STEPS)
 
 
+OFF_PATH = {
+    "lcm": "renews the whole noise in every step",
+    "consistency": "renews the whole noise in every step",
+    "tcd": "renews a share of the noise that does not fall with the step",
+}
 DRIVEN = [name for name, s in STOCHASTIC.items() if all(ss.plan_for(s, ss.VP(), steps=3, end="eps").spans)]
 
 
 def test_every_stochastic_solver_of_the_catalogue_follows_a_path() -> None:
-    """Those that do not are named here, with the reason."""
-    assert set(STOCHASTIC) - set(DRIVEN) == set()
+    """Those that do not are named above, with the reason."""
+    assert set(STOCHASTIC) - set(DRIVEN) <= set(OFF_PATH)
 
 
 @pytest.mark.parametrize(
@@ -91,14 +97,16 @@ def test_options_keep_the_strong_order(name: str, options: dict, problem: Proble
 @pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize("name", ["sde-dpmpp-2m", "sde-dpm-solver-2m", "dpmpp-sde"])
 def test_any_clock_of_the_path_keeps_the_strong_order(name: str, clock: str) -> None:
-    problem = Problem(ss.VP(), 4 * STEPS, clock)
+    problem = Problem(ss.VP(), 4 * STEPS, clock, parts=2)
     assert slope(problem, ss.get_solver(name), STEPS, OVERLAPPING) == pytest.approx(1.0, abs=0.15)
 
 
 @pytest.mark.slow
 def test_the_sign_slip_has_strong_order_one_half_on_a_gaussian() -> None:
     slipped = ss.get_solver("sde-dpmpp-3m-diffusers")
-    assert slope(Problem(ss.VP(), 2048), slipped, 512, GAUSSIAN) == pytest.approx(slipped.strong_order, abs=0.15)
+    assert slope(Problem(ss.VP(), 2048, parts=1), slipped, 512, GAUSSIAN) == pytest.approx(
+        slipped.strong_order, abs=0.15
+    )
 
 
 @pytest.mark.slow
@@ -108,7 +116,7 @@ def test_solvers_of_the_reverse_sde_approach_one_solution(problem: Problem) -> N
     for name in DRIVEN:
         # Churn and the default ER-SDE have other equations, and the slip has an error of its own.
         if not name.endswith("churn") and "diffusers" not in name and "er-sde" not in name:
-            assert rms(problem.sample(ss.get_solver(name), STEPS, OVERLAPPING) - reference) < 0.02, name
+            assert rms(problem.sample(ss.get_solver(name), STEPS, OVERLAPPING) - reference) < 0.025, name
     for name in ("er-sde-1", "er-sde-3"):
         same = problem.sample(ss.get_solver(name, phi="x^2"), STEPS, OVERLAPPING)
         assert rms(same - reference) < 0.02
