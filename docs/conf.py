@@ -31,7 +31,7 @@ extensions = [
 ]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "measured"]
 templates_path = ["_templates"]
 
 autosummary_generate = True

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from scoresde.adaptive import LazyPlan, LazySolver
+from scoresde.brownian import BrownianGrid, BrownianPath
 from scoresde.catalogue import get_solver, solvers
 from scoresde.denoiser import BaseDenoiser, Denoiser, EDMPrecond
 from scoresde.grids import get_grid, grids
@@ -26,6 +27,8 @@ __all__ = [
     "VE",
     "VP",
     "BaseDenoiser",
+    "BrownianGrid",
+    "BrownianPath",
     "CosineVP",
     "Denoiser",
     "DiscreteVP",

@@ -63,7 +63,8 @@ def normal(
         shape: (batch, ...).
         seed: any int that fits 64 bits.
         index: the index of the first sample, the others follow; or one index for each sample.
-        stream: number of the draw: 0 for initial states, 1 + k for the noise z_k of a plan.
+        stream: number of the draw: 0 for initial states, 1 + k for the noise z_k of a plan; Brownian paths take 2^31 to
+            2^31 + 2^30 and (those of a grid) the next 2^29, targets the last ones downwards.
 
     Raises:
         ValueError: no batch dimension, seed or index out of range, or as many indices as there are not samples.

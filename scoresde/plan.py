@@ -25,9 +25,10 @@ from torch import Tensor
 
 from scoresde.errors import choose
 from scoresde.predictions import PREDICTIONS
-from scoresde.rows import Mix, Row, Solver, Step
-from scoresde.run import NoiseSource, Run
+from scoresde.rows import Mix, Row, Solver, Span, Step
+from scoresde.run import Run
 from scoresde.sde import SDE, Point
+from scoresde.sources import Noise
 
 FORMAT = "scoresde-plan/1"
 
@@ -51,16 +52,19 @@ class Plan:
         rows: evaluations and mixes, in order (see :class:`scoresde.rows.Row`).
         begin, end: the noise levels of x_T and of the sample.
         solver: the name of the solver that planned it.
+        spans: for each noise, over which part of a Brownian path it is the increment, or None if it is drawn apart; ()
+            stands for all apart.
 
     Raises:
         ValueError: the rows are not a valid plan (no evaluation, unknown kinds, coefficients that are not finite, more
-            predictions used than made, noises not numbered from 0).
+            predictions used than made, noises not numbered from 0), or the spans are not of its noises or overlap.
     """
 
     rows: tuple[Row, ...]
     begin: Point
     end: Point
     solver: str = "custom"
+    spans: tuple[Span | None, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", tuple(self.rows))
@@ -82,6 +86,8 @@ class Plan:
             raise ValueError("rows: a plan needs at least one evaluation of the network")
         if noises != set(range(len(noises))):
             raise ValueError(f"rows: noises must be numbered 0, 1, 2, ..., got {sorted(noises)}")
+        object.__setattr__(self, "spans", tuple(self.spans) or (None,) * len(noises))
+        _check_spans(self.spans, len(noises))
 
     # -- what it costs
     @cached_property
@@ -108,6 +114,16 @@ class Plan:
             need = max(need, *(len(m.d) for m in _mixes(row)), row.made) - row.made
         return tuple(reversed(keep))
 
+    @cached_property
+    def held(self) -> tuple[frozenset[int], ...]:
+        """For each row, the noises drawn by then that later rows use again."""
+        last_row = {k: i for i, row in enumerate(self.rows) for m in _mixes(row) for k, _ in m.z}
+        held: list[frozenset[int]] = []
+        for i, row in enumerate(self.rows):
+            drawn = {k for m in _mixes(row) for k, _ in m.z}.union(held[-1] if held else ())
+            held.append(frozenset(k for k in drawn if last_row[k] > i))
+        return tuple(held)
+
     @property
     def memory(self) -> int:
         """Predictions held between two evaluations, at most; a run holds memory + 2 tensors of the sample's size."""
@@ -120,7 +136,7 @@ class Plan:
         seed: int = 0,
         index: int | Sequence[int] = 0,
         *,
-        noise: NoiseSource | None = None,
+        noise: Noise | None = None,
         check: str = "end",
     ) -> Run:
         """Start a run from the noisy state x_T (whose noise level is ``plan.begin``).
@@ -130,7 +146,11 @@ class Plan:
             seed: seed of the noises.
             index: index of the first sample (the others follow), or one for each; the noises of a sample depend on
                 (seed, its index) only.
-            noise: your own source of noise in place of these: called with k = 0, 1, ..., gives a tensor like x_T.
+            noise: "independent" (default) draws each noise apart. "path" makes them the increments of one Brownian path
+                a sample (:class:`scoresde.BrownianPath`), which runs of any number of steps share; noises that no path
+                has (``spans`` is None) stay independent. Or your own: a function, called with k = 0, 1, ... once each,
+                that gives a standard normal tensor like x_T; or a path, an object whose ``increment(s, t)`` gives one
+                for a step between two noise levels.
             check: non-finite predictions are reported at the "end" (default), at "each" evaluation, or "off".
         """
         return Run(self, x_T, seed=seed, index=index, noise=noise, check=check)
@@ -177,6 +197,8 @@ class Plan:
             for row in self.rows
         ]
         top = {"format": FORMAT, "solver": self.solver, "begin": list(self.begin), "end": list(self.end), "rows": rows}
+        if any(self.spans):
+            top["spans"] = self.spans
         return json.dumps(top, indent=1, allow_nan=False)
 
     @classmethod
@@ -201,7 +223,7 @@ class Plan:
                 for r in top["rows"]
             )
             begin, end = Point(*map(float, top["begin"])), Point(*map(float, top["end"]))
-            return cls(rows, begin, end, str(top["solver"]))
+            return cls(rows, begin, end, str(top["solver"]), tuple(map(_span_from, top.get("spans", ()))))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"text is not a valid plan of format {FORMAT!r}: {error!r}") from error
 
@@ -276,6 +298,8 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
     rows: list[Row] = []
     past: list[Point] = []
     noises = 0
+    spans: list[Span | None] = []
+    reached: Point | None = None
     for i, (s, t) in enumerate(pairs):
         step, first_noise = Step(sde, s, t, tuple(past), i, len(pairs), pairs), noises
         for row in _step_rows(solver, step):
@@ -289,7 +313,12 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
             rows.append(row)
             noises = max([noises, *(1 + k for m in _mixes(row) for k, _ in m.z)])
         del past[solver.memory :]
-    return Plan(tuple(rows), pairs[0][0], pairs[-1][1], solver.name)
+        drawn = noises - first_noise  # a step may draw fewer noises than a full one
+        for span in (solver.noise_spans(step) or (None,) * drawn)[:drawn] if drawn else ():
+            span = _from(reached, span)
+            reached = span[1] if span else reached
+            spans.append(span)
+    return Plan(tuple(rows), pairs[0][0], pairs[-1][1], solver.name, tuple(spans))
 
 
 def plan_step(solver: Solver, step: Step) -> Plan:
@@ -303,6 +332,31 @@ def _step_rows(solver: Solver, step: Step) -> Sequence[Row]:
     # DDIM, the limit of every exponential method at these ends: exact if the prediction of x0 stays the same.
     kept = step.t.sigma / step.s.sigma
     return [Row(step.s, "x0", Mix(x=kept, d=(step.t.alpha - kept * step.s.alpha,)))]
+
+
+def _from(reached: Point | None, span: Span | None) -> Span | None:
+    """The part of a span that no earlier one has covered: steps that do not join up may overlap."""
+    if span is None:
+        return None
+    s, t = span
+    s = reached if reached is not None and reached.lam > s.lam else s
+    return (s, t) if s.lam < t.lam else None
+
+
+def _check_spans(spans: Sequence[Span | None], noises: int) -> None:
+    if len(spans) != noises:
+        raise ValueError(f"spans must have one entry for each of the {noises} noises, or none; got {len(spans)}")
+    ends = sorted((s.lam, t.lam) for s, t in filter(None, spans))
+    for k, span in enumerate(spans):
+        if span and not span[0].lam < span[1].lam:
+            raise ValueError(f"spans[{k}] must go from a noise level to a less noisy one, got {span}")
+    for (_, end), (start, _) in pairwise(ends):
+        if start < end:
+            raise ValueError(f"spans overlap (at half log-SNR {start} to {end}), so their noises are not independent")
+
+
+def _span_from(pair: Any) -> Span | None:
+    return None if pair is None else (Point(*map(float, pair[0])), Point(*map(float, pair[1])))
 
 
 def _mixes(row: Row) -> Iterator[Mix]:

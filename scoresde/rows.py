@@ -35,6 +35,10 @@ KEEP_STATE = Mix(x=1.0)  # as the anchor of a row: remember the state as it was 
 KEEP_ANCHOR = Mix(anchor=1.0)  # as the anchor of a row: leave it as it is
 
 
+# From a noise level to a less noisy one.
+Span = tuple[Point, Point]
+
+
 class Row(NamedTuple):
     """One evaluation of the network, or none, followed by one linear mix.
 
@@ -116,6 +120,8 @@ class Solver(ABC):
             steps takes n * evaluations + further_evaluations.
         further_noises: likewise, n * noises + further_noises.
         pairs: it keeps pairs of a guided and an unconditional prediction (see :class:`Row`); each counts in its memory.
+        strong_order: if its noises follow a Brownian path (:meth:`noise_spans`), the order in which a sample approaches
+            the solution of its stochastic equation on that path: 1, as of every method with one noise a stage.
         shows_order_at: steps, over some 8 units of half log-SNR, from which doubling them shows ``converges`` to 0.15.
     """
 
@@ -130,6 +136,7 @@ class Solver(ABC):
     ends_at_data: ClassVar[bool] = False
     keeps_constant_data: ClassVar[bool] = True
     pairs: ClassVar[bool] = False
+    strong_order: ClassVar[float] = 1.0
     shows_order_at: ClassVar[int] = 160
 
     @property
@@ -159,6 +166,14 @@ class Solver(ABC):
     def takes(self, step: Step) -> bool:
         """Whether the solver can take this step itself: not from alpha = 0 or into sigma = 0, unless it says so."""
         return (step.s.alpha > 0.0 or self.starts_at_zero_snr) and (step.t.sigma > 0.0 or self.ends_at_data)
+
+    def noise_spans(self, step: Step) -> Sequence[Span | None]:
+        """For each noise of the step, over which part of a Brownian path it is the increment, if it is one.
+
+        Parts must not overlap. None stands for a noise that is drawn apart from the path, and () for no noise of the
+        path at all. By default a solver's one noise belongs to its whole step.
+        """
+        return ((step.s, step.t),) if self.noises == 1 else ()
 
     def for_budget(self, nfe: int, to_data: bool) -> Solver:
         """The variant of this solver that fills a budget of ``nfe`` evaluations best (itself, for most)."""

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from scoresde import noise as noise_module
 from scoresde.errors import choose
 from scoresde.mix import linear
 from scoresde.predictions import convert
 from scoresde.rows import Mix, Row
 from scoresde.sde import Point
+from scoresde.sources import Noise, NoisePath, Noises, NoiseSource
 
 if TYPE_CHECKING:
     from scoresde.plan import Plan
 
-NoiseSource = Callable[[int], Tensor]  # k -> standard normal noise of the state's shape
 CHECKS = {"end": "end", "each": "each", "off": "off"}
 FORMAT = "scoresde-run/1"
 
@@ -82,14 +81,6 @@ def check_state(x_T: Any) -> Tensor:
     return x_T
 
 
-def draw(k: int, like: Tensor, seed: int, index: int | Sequence[int], source: NoiseSource | None) -> Tensor:
-    """Noise number k of a run with a state like this one: from the user's source, or from the seed and the indices."""
-    if source is not None:
-        return source(k).to(like)
-    # Stream 0 draws initial states, so that no noise equals x_T.
-    return noise_module.normal(tuple(like.shape), seed, index, 1 + k, dtype=like.dtype, device=like.device)
-
-
 class Predictions:
     """Takes predictions in: checks shape and kind, converts them, and notes which were not finite.
 
@@ -144,7 +135,8 @@ class Run:
 
     ``run.x`` is the state and ``run.t`` the time to evaluate the network at next; ``run.tell(x0)`` goes on. When
     ``done``, ``run.sample`` is the result. The number of asks is the NFE. Between two asks a run holds ``plan.memory +
-    2`` tensors of the sample's size at most: state, anchor and history.
+    2`` tensors of the sample's size at most: state, anchor and history; besides noises that a later row uses again
+    (``plan.held``), and what a Brownian path keeps.
 
     Made by :meth:`scoresde.Plan.start`.
     """
@@ -156,16 +148,17 @@ class Run:
         *,
         seed: int = 0,
         index: int | Sequence[int] = 0,
-        noise: NoiseSource | None = None,
+        noise: Noise | None = None,
         check: str = "end",
     ) -> None:
         x_T = check_state(x_T)
         self.plan = plan
         self._dtype = x_T.dtype
-        self._seed, self._index, self._user_noise = seed, index, noise
         self._predictions = Predictions(check)
         self._row, self._nfe = 0, 0
         self._x = self._anchor = x_T.to(master_dtype(x_T.dtype))
+        self._noises = Noises(noise, seed, index, self._x)
+        self._held: dict[int, Tensor] = {}
         self._history: tuple[Tensor, ...] = ()
         self._skip_rows_without_evaluation()
 
@@ -242,12 +235,12 @@ class Run:
 
     def _apply(self, row: Row, history: tuple[Tensor, ...]) -> None:
         x, anchor = self._x, self._anchor
-        noises: dict[int, Tensor] = {}
+        noises = self._held
 
         def mix(m: Mix) -> Tensor:
             for k, _ in m.z:
                 if k not in noises:
-                    noises[k] = self._noise(k)
+                    noises[k] = self._noises.draw(k, self.plan.spans[k], x)
             # strict=False: a mix names only the predictions that it uses.
             of_history = zip(m.d, history, strict=False)
             return linear([(m.x, x), (m.anchor, anchor), *of_history, *((c, noises[k]) for k, c in m.z)])
@@ -255,14 +248,12 @@ class Run:
         self._x = mix(row.x)
         self._anchor = self._x if row.anchor is None else mix(row.anchor)
         self._history = history[: self.plan.keep[self._row]]
+        self._held = {k: noises[k] for k in self.plan.held[self._row]}
         self._row += 1
 
     def _skip_rows_without_evaluation(self) -> None:
         while not self.done and self.plan.rows[self._row].at is None:
             self._apply(self.plan.rows[self._row], self._history)
-
-    def _noise(self, k: int) -> Tensor:
-        return draw(k, self._x, self._seed, self._index, self._user_noise)
 
     # -- pausing
     def state_dict(self) -> dict[str, Any]:
@@ -274,9 +265,10 @@ class Run:
             "row": self._row,
             "nfe": self._nfe,
             "dtype": str(self._dtype).removeprefix("torch."),
-            "seed": self._seed,
-            "index": self._index if isinstance(self._index, int) else list(self._index),
-            "user_noise": self._user_noise is not None,
+            "seed": self._noises.seed,
+            "index": self._noises.index if isinstance(self._noises.index, int) else list(self._noises.index),
+            "noise": self._noises.mode,
+            "held": dict(self._held),
             "check": self._predictions.check,
             "marks": torch.stack(marks) if marks else torch.zeros(0),
             "marked_times": list(self._predictions.times),
@@ -286,26 +278,29 @@ class Run:
         }
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Any], *, noise: NoiseSource | None = None) -> Run:
+    def from_state_dict(cls, state: dict[str, Any], *, noise: NoiseSource | NoisePath | None = None) -> Run:
         """Go on from :meth:`state_dict`; the rest of the run is bitwise what it would have been.
 
         Args:
             state: of :meth:`state_dict`.
-            noise: the noise function, if the run was started with one (functions are not saved).
+            noise: the noise function or path of your own, if the run was started with one (they are not saved).
 
         Raises:
-            ValueError: not the state of a run, or its noise function is missing.
+            ValueError: not the state of a run, or its noise function is missing, or one is given that it did not have.
         """
         from scoresde.plan import Plan  # plan imports this module
 
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise ValueError(f"state is not a saved run of format {FORMAT!r}")
-        if state["user_noise"] and noise is None:
-            raise ValueError("noise: this run was started with a noise function; pass the same one to go on")
+        mode = state.get("noise", "user" if state.get("user_noise") else "independent")
+        if (mode == "user") != (noise is not None):
+            what = "a noise function or path; pass the same one" if noise is None else f"noise={mode!r}; pass none"
+            raise ValueError(f"noise: this run was started with {what} to go on")
         run = cls.__new__(cls)
         run.plan = Plan.from_json(state["plan"])
         run._dtype = getattr(torch, state["dtype"])
-        run._seed, run._index, run._user_noise = state["seed"], state["index"], noise
+        run._noises = Noises(noise or mode, state["seed"], state["index"], state["x"])
+        run._held = dict(state.get("held", {}))
         run._predictions = Predictions(state["check"])
         run._predictions.marks, run._predictions.times = list(state["marks"].unbind()), list(state["marked_times"])
         run._row, run._nfe = state["row"], state["nfe"]
@@ -320,7 +315,11 @@ class Run:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, noise: NoiseSource | None = None, device: str | torch.device | None = None
+        cls,
+        path: str | Path,
+        *,
+        noise: NoiseSource | NoisePath | None = None,
+        device: str | torch.device | None = None,
     ) -> Run:
         """Read a run that was saved with :meth:`save`. Nothing in the file is executed."""
         state = torch.load(path, weights_only=True, map_location=device)

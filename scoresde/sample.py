@@ -8,17 +8,18 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from scoresde import noise
 from scoresde.adaptive import LazyPlan, LazySolver
 from scoresde.catalogue import get_solver, split_name
 from scoresde.denoiser import BaseDenoiser
 from scoresde.errors import check_positive_int
 from scoresde.grids import GridFunction, get_grid
+from scoresde.noise import normal
 from scoresde.plan import Plan
 from scoresde.plan import make_plan as make_fixed_plan
 from scoresde.rows import Solver
 from scoresde.run import Stepping
 from scoresde.sde import SDE
+from scoresde.sources import Noise
 
 AnySolver = str | Solver | LazySolver
 AnyGrid = str | GridFunction | Sequence[float]
@@ -151,6 +152,7 @@ def sample(
     index: int = 0,
     chunk: int | None = None,
     x_T: Tensor | None = None,
+    noise: Noise = "independent",
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
     cond: Mapping[str, Any] | None = None,
@@ -172,8 +174,10 @@ def sample(
         grid: a name of :func:`scoresde.grids`, a function, or your own times; "log-snr" by default.
         end: "zero" ends at the data, "eps" at sde.eps, or a time.
         seed, index: the seed, and the index of the first sample.
-        chunk: draw in global chunks of this many indices; needs no x_T.
+        chunk: draw in global chunks of this many indices; needs x_T and the noise to be drawn here.
         x_T: the noisy start (B, ...), at the noise level of the grid's first time; by default drawn from the prior.
+        noise: of a stochastic solver: "independent" draws, or "path" for one Brownian path a sample whatever the number
+            of steps; or your own, a function of k or a path (see :meth:`scoresde.Plan.start`).
         dtype, device: of the state; by default float32 on the CPU, or x_T's.
         cond: keyword arguments of the network. A tensor whose first dimension is the batch goes with its sample.
         progress: show a progress bar (needs rich).
@@ -199,7 +203,12 @@ def sample(
         raise ValueError(f"x_T must have the shape {shape}, got {tuple(x_T.shape)}")
     if x_T is not None and chunk is not None:
         raise ValueError("chunk needs x_T to be drawn here: pass one of the two")
+    if not isinstance(noise, str) and chunk is not None:
+        raise ValueError("chunk needs the noise to be drawn here: pass one of the two, or noise='path'")
     plan = plan_for(solver, denoiser.sde, steps=steps, nfe=nfe, grid=grid, end=end)
+    own_noise = {} if noise == "independent" else {"noise": noise}
+    if own_noise and isinstance(plan, LazyPlan):
+        raise ValueError(f"noise={noise!r}: {plan.solver} chooses its steps itself; leave noise out")
     size = shape[0] if chunk is None else check_positive_int(chunk, "chunk")
     first = index if chunk is None else index - index % size
     cond = dict(cond or {})
@@ -209,12 +218,11 @@ def sample(
             wanted = range(max(start, index), min(start + size, index + shape[0]))
             if x_T is None:
                 std = denoiser.sde.prior_std(plan.begin.t)
-                start_x = (
-                    noise.normal((size, *shape[1:]), seed, start, dtype=dtype or torch.float32, device=device) * std
-                )
+                z = normal((size, *shape[1:]), seed, start, dtype=dtype or torch.float32, device=device)
+                start_x = z * std
             else:
                 start_x = x_T.to(device=device, dtype=dtype)
-            run = plan.start(start_x, seed, start, check=check)
+            run = plan.start(start_x, seed, start, check=check, **own_noise)
             rows = [min(max(i, index), index + shape[0] - 1) - index for i in range(start, start + size)]
             part = _drive(run, denoiser, _rows_of(cond, rows, shape[0]), plan, progress, callback, trajectory)
             parts.append(

@@ -21,8 +21,8 @@ LAYERS = (
     {"sample", "catalogue", "adaptive", "likelihood", "tune", "theory", "training", "models", "data"},
     {"denoiser", "guidance", "targets", "metrics", "nn"},
     {"solvers"},
-    {"plan", "run", "rows", "grids"},
-    {"sde", "predictions", "noise", "mix", "errors"},
+    {"plan", "run", "sources", "rows", "grids"},
+    {"sde", "predictions", "brownian", "noise", "mix", "errors"},
 )
 DEPTH = {name: depth for depth, row in enumerate(LAYERS) for name in row}
 EDGES = 0

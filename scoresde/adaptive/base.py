@@ -12,8 +12,8 @@ from torch import Tensor
 from scoresde.adaptive.run import Ask, LazyRun
 from scoresde.errors import check_positive_int
 from scoresde.plan import Plan, check_grid
-from scoresde.run import NoiseSource
 from scoresde.sde import SDE, Point
+from scoresde.sources import Noise, NoiseSource
 
 
 class LazySolver(ABC):
@@ -85,10 +85,11 @@ class LazyPlan:
         seed: int = 0,
         index: int | Sequence[int] = 0,
         *,
-        noise: NoiseSource | None = None,
+        noise: Noise | None = None,
         check: str = "end",
     ) -> LazyRun:
-        """Start a run from the noisy state x_T; arguments as of :meth:`scoresde.Plan.start`.
+        """Start a run from the noisy state x_T; arguments as of :meth:`scoresde.Plan.start`, but for a Brownian
+        path: of steps that are chosen on the way, or repeated, no part of one is known, so noises are drawn apart.
 
         Noise number k of a sample depends on (seed, its index) only, as in a plan. Non-finite predictions stop at once
         unless ``check`` is "off", since an adaptive integrator would never end on them.

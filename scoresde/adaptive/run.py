@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from scoresde.run import NoiseSource, Predictions, check_state, draw, master_dtype
+from scoresde.run import Predictions, check_state, master_dtype
 from scoresde.sde import Point
+from scoresde.sources import Noise, Noises
 
 if TYPE_CHECKING:
     from scoresde.adaptive.base import LazyPlan
@@ -33,7 +34,7 @@ class LazyRun:
         *,
         seed: int = 0,
         index: int | Sequence[int] = 0,
-        noise: NoiseSource | None = None,
+        noise: Noise | None = None,
         check: str = "end",
     ) -> None:
         x_T = check_state(x_T)
@@ -47,7 +48,7 @@ class LazyRun:
         tells: queue.Queue = queue.Queue(maxsize=1)
         self._asks, self._tells = asks, tells
         state, solver = x_T.to(master_dtype(x_T.dtype)), plan.lazy_solver
-        made = 0
+        noises, made = Noises(noise, seed, index, state), 0
 
         def ask(x: Tensor, point: Point, kind: str) -> Tensor:
             nonlocal made
@@ -66,9 +67,7 @@ class LazyRun:
         def work() -> None:
             # The thread holds no reference to the run: an abandoned run can be collected, which ends the thread.
             try:
-                asks.put(
-                    solver.integrate(ask, plan.sde, plan.grid, state, lambda k: draw(k, state, seed, index, noise))
-                )
+                asks.put(solver.integrate(ask, plan.sde, plan.grid, state, lambda k: noises.draw(k, None, state)))
             except _Abandoned:
                 pass
             except BaseException as error:  # handed over to the caller's thread

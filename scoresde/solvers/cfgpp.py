@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from scoresde.errors import choose
-from scoresde.rows import Mix, Row, Solver, Step
+from scoresde.rows import Mix, Row, Solver, Span, Step
 from scoresde.solvers.ddim import DDIM
 from scoresde.solvers.wrapper import Wrapper
 
@@ -67,6 +67,10 @@ class CFGpp(Wrapper):
     def memory(self) -> int:  # type: ignore[override]
         """That of the inner solver; twice that for a multistep solver, which keeps pairs."""
         return self.inner.memory * (1 + self._multistep)
+
+    def noise_spans(self, step: Step) -> Sequence[Span | None]:
+        """Those of the inner solver."""
+        return self.inner.noise_spans(step)
 
     def rows(self, step: Step) -> Sequence[Row]:
         """The rows of the inner solver, of which the first starts from the shifted state."""

@@ -26,6 +26,10 @@ class Churn(Wrapper):
     too much noise, and change the limit). If s_max allows churn in the first step, the network is evaluated above the
     noise level at which the grid begins.
 
+    On a Brownian path the churn of a step is driven by the path's increment over the step. Since s_churn is shared out
+    among the steps, a sample then approaches the solution of a stochastic equation (strong order 1), once the steps are
+    so many that :math:`\gamma` is below its limit.
+
     Args:
         inner: the deterministic solver, one without a memory across steps; EDM's is Heun.
         s_churn: the total amount of churn, 0 for none.

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from scoresde.rows import Row, Solver, Step
+from scoresde.rows import Row, Solver, Span, Step
 from scoresde.solvers.cooling import check_noise
 from scoresde.solvers.ddim import renewing_row
 
@@ -63,6 +63,10 @@ class LCM(Solver):
     def name(self) -> str:
         """lcm, or consistency if rho_min > 0."""
         return "consistency" if self.rho_min else "lcm"
+
+    def noise_spans(self, step: Step) -> Sequence[Span | None]:
+        """None: there is no stochastic equation that more steps would approach."""
+        return ()
 
     def rows(self, step: Step) -> Sequence[Row]:
         """One row."""
@@ -111,6 +115,10 @@ class TCD(Solver):
     def noises(self) -> int:  # type: ignore[override]
         """One if gamma > 0."""
         return int(self.gamma > 0.0)
+
+    def noise_spans(self, step: Step) -> Sequence[Span | None]:
+        """None: there is no stochastic equation that more steps would approach."""
+        return ()
 
     def rows(self, step: Step) -> Sequence[Row]:
         """One row."""

@@ -18,7 +18,7 @@ TYPES = {"midpoint": "midpoint", "taylor": "taylor"}
 
 @dataclass(frozen=True)
 class MultistepDPM(Multistep):
-    """DPM-Solver++ 1, 2M, 3M (Lu et al. 2022, arXiv:2211.01095, Algorithm 2), and the same in noise prediction.
+    r"""DPM-Solver++ 1, 2M, 3M (Lu et al. 2022, arXiv:2211.01095, Algorithm 2), and the same in noise prediction.
 
     The third-order update that every public library ships gives
     the second difference half the weight that the expansion asks for, and so converges with order 2 only.
@@ -36,7 +36,11 @@ class MultistepDPM(Multistep):
             through past predictions does not follow the path.
         s_noise: factor on the noise that is added (1 is the method; other values are k-diffusion's).
         sign_slip: the third-order update with noise as diffusers ships it, where a constant 1/2 beside the second
-            difference has the wrong sign: weak order 1.
+            difference has the wrong sign. It adds :math:`-\frac{\alpha_t}{2}` times the change of the last difference
+            of predictions, which is noise: on a Gaussian the weak order is 1 and the strong order 1/2. Where the slope
+            :math:`g = \alpha\,\partial D/\partial x` of the prediction exceeds 1, as between the modes of a mixture,
+            the recursion :math:`r^2 + \frac g2 r - \frac g2 = 0` has a root outside the unit circle and small steps do
+            not help: it does not converge there.
         order_of_last_steps: orders of the last steps, for example (2, 1); () keeps the order. A step into sigma = 0 is
             of order 1 always. dpm-solver's and diffusers' ``lower_order_final`` is (1,) for order 2 and (2, 1) for
             order 3.
@@ -88,6 +92,11 @@ class MultistepDPM(Multistep):
         if self.sign_slip:
             return 1
         return min(2, self.order) if self.official or self.eta else self.order
+
+    @property
+    def strong_order(self) -> float:  # type: ignore[override]
+        """1; with the sign slip 1/2."""
+        return 0.5 if self.sign_slip else 1.0
 
     @property
     def noises(self) -> int:  # type: ignore[override]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from scoresde.errors import choose
-from scoresde.rows import KEEP_STATE, Mix, Row, Solver, Step
+from scoresde.rows import KEEP_STATE, Mix, Row, Solver, Span, Step
 from scoresde.solvers.cooling import ancestral, check_noise, cooled, noise
 from scoresde.solvers.exponential import exact_step
 
@@ -34,8 +34,9 @@ class DPMppSDE(Solver):
         s_noise: factor on the noise that is added.
         r: the inner point, as a fraction of the step in half log-SNR, 0 < r < 1.
         coupling: of the two noises: "sigma" (k-diffusion's: a Brownian path whose time is sigma/alpha), "path" (the
-            correlation of the reverse SDE itself at eta = 1), or "independent" (what k-diffusion does when it is given
-            a noise function without a path, which lowers the weak order to 1: the sample has too little variance).
+            correlation of the reverse SDE itself at eta = 1, which halves the strong error), or "independent" (what
+            k-diffusion does when it is given a noise function without a path, which lowers the weak order to 1: the
+            sample has too little variance).
     """
 
     eta: float = 1.0
@@ -73,6 +74,11 @@ class DPMppSDE(Solver):
     def memory(self) -> int:
         """The midpoint (r = 1/2) forgets the first prediction."""
         return int(self.r != 0.5)
+
+    def noise_spans(self, step: Step) -> Sequence[Span | None]:
+        """The two parts of the step; if the noises are independent, the second has the whole step."""
+        u = step.within(self.r)
+        return (None, (step.s, step.t)) if self.coupling == "independent" else ((step.s, u), (u, step.t))
 
     def rows(self, step: Step) -> Sequence[Row]:
         """An ancestral step to the inner point, and one from the start with the prediction made there."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 from scoresde.errors import choose
-from scoresde.rows import KEEP_ANCHOR, KEEP_STATE, Mix, Row, Solver, Step
+from scoresde.rows import KEEP_ANCHOR, KEEP_STATE, Mix, Row, Solver, Span, Step
 from scoresde.solvers.cooling import check_noise, path_noises, sde_step
 from scoresde.solvers.dpmpp import TYPES
 from scoresde.solvers.predictor_corrector import SCALES
@@ -93,6 +93,11 @@ class SEEDS(Solver):
         """The predictions of the step's earlier stages; the midpoint method forgets the first."""
         forgets = self.order == 2 and self.solver_type == "midpoint" and self.fractions == (0.5,)
         return 0 if forgets else self.order - 1
+
+    def noise_spans(self, step: Step) -> Sequence[Span | None]:
+        """The parts of the step between the stages."""
+        points = [step.within(r) for r in dict.fromkeys((0.0, *self.fractions, 1.0))]
+        return tuple(pairwise(points))
 
     def rows(self, step: Step) -> Sequence[Row]:
         """One row for each inner point and for the end, all from the start of the step."""
