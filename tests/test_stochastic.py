@@ -351,7 +351,7 @@ def test_the_authors_sums_approach_the_integral_slowly() -> None:
         (lambda: ss.get_solver("dpmpp-2s", renewal="rf"), "renewal='rf' is unknown"),
         (lambda: ss.get_solver("sa-solver", s_noise=math.nan), "s_noise must be finite"),
         (lambda: ss.get_solver("ddpm-large", probability_flow=True), "probability_flow"),
-        (lambda: ss.get_solver("reverse-diffusion", transitions=((0.0, 1.0),)), "transitions must be pairs"),
+        (lambda: ss.get_solver("ddpm-large", transitions=((0.0, 1.0),)), "transitions must be pairs"),
         (
             lambda: plan(ss.get_solver("reverse-diffusion", transitions=((0.9, 0.1),)), ss.VP()),
             "transitions has 1 entries, for a grid of 8 steps",
