@@ -277,7 +277,7 @@ def _print_catalogue(out: Console) -> None:
         fixed = isinstance(solver, Solver)
         cost = (str(solver.evaluations), str(solver.memory)) if fixed else ("lazy", "")
         order = solver.converges if fixed else solver.order
-        shown = (name, str(order or "–"), solver.kind, *cost, "yes" if solver.noises else "")
+        shown = (name, str(order or "–"), solver.kind, *cost, "" if solver.deterministic else "yes")
         out.print(Text(line(*shown), "bold"))
         entry = TABLE[name]
         also = f" Also: {', '.join(entry.aliases)}." if entry.aliases else ""

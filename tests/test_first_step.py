@@ -82,7 +82,7 @@ def test_the_error_is_of_first_order_and_small_at_high_noise() -> None:
 
 @pytest.mark.parametrize("name", ["ddpm", "adams-4-rk", "pndm", "sa-solver"])
 def test_some_solvers_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="inner must be deterministic, and singlestep or with one evaluation"):
+    with pytest.raises(ValueError, match="inner must be deterministic, singlestep or with one evaluation, and not keep pairs"):
         ss.get_solver("afs", inner=ss.get_solver(name))
 
 

@@ -35,6 +35,11 @@ class LazySolver(ABC):
     max_nfe: int | None = None
 
     @property
+    def deterministic(self) -> bool:
+        """Whether it draws no noise."""
+        return self.noises == 0
+
+    @property
     @abstractmethod
     def name(self) -> str:
         """The name under which :func:`scoresde.get_solver` makes it."""

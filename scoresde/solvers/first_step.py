@@ -38,8 +38,11 @@ class AnalyticalFirstStep(Wrapper):
 
     def __post_init__(self) -> None:
         one = self.inner.evaluations + self.inner.further_evaluations == 1
-        if not self.inner.deterministic or (self._multistep and not one):
-            raise ValueError(f"inner must be deterministic, and singlestep or with one evaluation, got {self.inner!r}")
+        if not self.inner.deterministic or self.inner.pairs or (self._multistep and not one):
+            raise ValueError(
+                "inner must be deterministic, singlestep or with one evaluation, and not keep pairs (CFG++); "
+                f"got {self.inner!r}"
+            )
 
     @property
     def _multistep(self) -> bool:

@@ -37,6 +37,7 @@ class Wrapper(Solver):
     starts_at_zero_snr = _of_inner("starts_at_zero_snr")
     ends_at_data = _of_inner("ends_at_data")
     keeps_constant_data = _of_inner("keeps_constant_data")
+    pairs = _of_inner("pairs")
     shows_order_at = _of_inner("shows_order_at")
 
     def __post_init__(self) -> None:
