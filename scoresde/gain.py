@@ -9,9 +9,9 @@ the next. The gain
 
 .. math:: \frac{\sum_j |b_j| + \sqrt{\sum_k c_k^2}}{\alpha_t + \sigma_t}
 
-of data weights b and noise weights c is at least 1 for a step that is exact for constant data, 1 for DDIM, and tends to
-1 with the length of the step for every method that converges. For data of unit size it is how many times larger than it
-should be the state can become.
+of data weights b and noise weights c is 1 for DDIM, and tends to 1 with the length of the step for a method of any
+order (were it not for slips in its weights). For data of unit size it is how many times larger than it should be the
+state can become.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from scoresde.rows import Solver
 from scoresde.run import Stepping
 from scoresde.sde import SDE
 
+EVERY_COUNT_TO = 32  # network evaluations: up to this budget every number of steps is tried
 AnySolver = str | Solver | LazySolver
 AnyGrid = str | GridFunction | Sequence[float]
 
@@ -140,7 +141,7 @@ def _fill(solver: Solver, sde: SDE, nfe: int, grid: AnyGrid, end: str | float, m
 
     Evaluations need not grow with the steps: a step that is too long for a method costs one, and so can two long steps
     less than one that is not. So the search goes down from the most steps there could be (one evaluation each), and
-    only where it is far from the budget does it leave out counts: half of those that the excess is worth.
+    leaves out counts for large budgets only: half of those that the excess over the budget is worth.
     """
     solver = solver.for_budget(nfe, to_data=end in ("zero", 0.0))
     steps, least = nfe, nfe + 1
@@ -149,7 +150,7 @@ def _fill(solver: Solver, sde: SDE, nfe: int, grid: AnyGrid, end: str | float, m
         if plan.nfe <= nfe:
             return plan
         least = plan.nfe
-        excess = plan.nfe - nfe - solver.further_evaluations
+        excess = plan.nfe - nfe - solver.further_evaluations if nfe > EVERY_COUNT_TO else 0
         steps -= max(1, excess // (2 * solver.evaluations))
     raise ValueError(f"nfe={nfe} is too small for {solver.name}, which needs at least {least}")
 
