@@ -69,7 +69,7 @@ def table(rows: list[list[str]], weak: bool) -> str:
 
 def main() -> None:
     """Measure, print, and write the page unless only some solvers were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--only", nargs="+", help="names of solvers; the page is not written then")
     arguments = parser.parse_args()

@@ -128,12 +128,12 @@ def plan_for(
                 f"nfe={nfe}: {solver.name} is adaptive and chooses its evaluations itself; set its tolerances"
             )
         return make_plan(solver, sde, get_grid(grid, sde, None if own_times else steps or 1, end=end))
-    most_gain = getattr(solver, "most_gain", math.inf) if most_gain is None else most_gain
+    limit: float = getattr(solver, "most_gain", math.inf) if most_gain is None else most_gain
     if own_times or steps is not None:
-        return make_plan(solver, sde, get_grid(grid, sde, steps, end=end), most_gain=most_gain)
+        return make_plan(solver, sde, get_grid(grid, sde, steps, end=end), most_gain=limit)
     if nfe is None:
         raise ValueError("pass steps (grid intervals) or nfe (a budget of network evaluations)")
-    return _fill(solver, sde, check_positive_int(nfe, "nfe"), grid, end, most_gain)
+    return _fill(solver, sde, check_positive_int(nfe, "nfe"), grid, end, limit)
 
 
 def _fill(solver: Solver, sde: SDE, nfe: int, grid: AnyGrid, end: str | float, most_gain: float) -> Plan:

@@ -116,9 +116,10 @@ class FlowProblem:
         """Where the flow takes the starting points."""
         return self.target.flow(self.x_T, self.sde.point(self.sde.T), self.last)
 
-    def error(self, solver: Solver, steps: int, grid: AnyGrid = "log-snr") -> float:
-        """Root-mean-square distance of the samples to the exact ones."""
-        run = plan_for(solver, self.sde, steps=steps, grid=grid, end=self.end).start(self.x_T)
+    def error(self, solver: Solver, steps: int, grid: AnyGrid = "log-snr", *, most_gain: float | None = None) -> float:
+        """Root-mean-square distance of the samples to the exact ones; ``most_gain`` as of :func:`scoresde.plan_for`."""
+        plan = plan_for(solver, self.sde, steps=steps, grid=grid, end=self.end, most_gain=most_gain)
+        run = plan.start(self.x_T)
         while not run.done:
             run.tell(*self.denoiser.evaluate(run.x, run.t))
         return (run.sample - self.exact).square().mean().sqrt().item()

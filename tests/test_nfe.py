@@ -38,12 +38,12 @@ def test_nfe_is_what_a_network_counts(solver: Solver, end: str) -> None:
         assert network.calls == plan.nfe == len(plan.times)
 
 
-def assert_filled(solver: Solver, budgets: Sequence[int], end: str, **options: float) -> None:
+def assert_filled(solver: Solver, budgets: Sequence[int], end: str, most_gain: float | None = None) -> None:
     """Of all step counts whose evaluations fit, the largest is taken."""
     sde = ss.VP()
 
     def planned(variant: Solver) -> list[ss.Plan]:
-        return [ss.plan_for(variant, sde, steps=n, end=end, **options) for n in range(1, max(budgets) + 1)]
+        return [ss.plan_for(variant, sde, steps=n, end=end, most_gain=most_gain) for n in range(1, max(budgets) + 1)]
 
     own = planned(solver)
     for budget in budgets:
@@ -51,10 +51,10 @@ def assert_filled(solver: Solver, budgets: Sequence[int], end: str, **options: f
         plans = own if variant is solver else planned(variant)
         fitting = [plan for plan in plans if plan.nfe <= budget]
         if fitting:
-            assert ss.plan_for(solver, sde, nfe=budget, end=end, **options) == fitting[-1]
+            assert ss.plan_for(solver, sde, nfe=budget, end=end, most_gain=most_gain) == fitting[-1]
         else:
             with pytest.raises(ValueError, match=f"nfe={budget} is too small for {solver.name}"):
-                ss.plan_for(solver, sde, nfe=budget, end=end, **options)
+                ss.plan_for(solver, sde, nfe=budget, end=end, most_gain=most_gain)
 
 
 @pytest.mark.parametrize("solver", FIXED.values(), ids=FIXED)
@@ -77,8 +77,8 @@ class Jumpy(Solver):
     order = 1
     kind = "x0"
     evaluations = 2
-    memory = 0
-    name = "jumpy"
+    memory = 0  # type: ignore[assignment]
+    name = "jumpy"  # type: ignore[assignment]
 
     def rows(self, step: Step) -> list[Row]:
         kept = step.t.sigma / step.s.sigma
