@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from scoresde.errors import choose
+from scoresde.gain import step_gain
 from scoresde.predictions import PREDICTIONS
 from scoresde.rows import Mix, Row, Solver, Span, Step
 from scoresde.run import Run
@@ -251,21 +252,26 @@ class Plan:
         return "\n".join([repr(self), *lines])
 
 
-def make_plan(solver: Solver, sde: SDE, grid: Iterable[float]) -> Plan:
+def make_plan(solver: Solver, sde: SDE, grid: Iterable[float], *, most_gain: float = math.inf) -> Plan:
     """Plan a solver on a grid.
 
     Args:
         solver: of :func:`scoresde.get_solver`.
         sde: the process.
         grid: strictly decreasing times within [0, sde.T], of :func:`scoresde.get_grid` or your own.
+        most_gain: steps that amplify more than this are taken with a lower order (see :class:`scoresde.Solver`); by
+            default none is: every step is the textbook's, however long.
 
     Raises:
         TypeError: ``solver`` is not a solver.
-        ValueError: the grid is not strictly decreasing times of the process (the message says where).
+        ValueError: the grid is not strictly decreasing times of the process (the message says where), or most_gain is
+            below 1.
     """
     if not hasattr(solver, "rows"):
         raise TypeError(f"solver must be a fixed-step solver of scoresde.get_solver(...), got {solver!r}")
-    return plan_steps(solver, sde, pairwise(check_grid(grid, sde)))
+    if not most_gain >= 1.0:
+        raise ValueError(f"most_gain must be at least 1, the gain of DDIM, got {most_gain}")
+    return plan_steps(solver, sde, pairwise(check_grid(grid, sde)), most_gain=most_gain)
 
 
 def check_grid(grid: Iterable[float], sde: SDE) -> list[float]:
@@ -286,23 +292,26 @@ def check_grid(grid: Iterable[float], sde: SDE) -> list[float]:
     return times
 
 
-def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -> Plan:
+def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]], *, most_gain: float = math.inf) -> Plan:
     """Plan a solver over explicit steps (s, t), which need not join up.
 
     Some well-known code moves the state to one time and labels it with another for the next call of the network; this
-    can state such a sampler exactly. A grid is the case where every step begins where the last one ended.
+    can state such a sampler exactly, long steps included unless ``most_gain`` is given. A grid is the case where every
+    step begins where the last one ended.
     """
     steps = list(steps)
     at = {time: sde.point(time) for time in dict.fromkeys(time for step in steps for time in step)}
     pairs = tuple((at[s], at[t]) for s, t in steps)
     rows: list[Row] = []
     past: list[Point] = []
-    noises = 0
+    noises, noise = 0, pairs[0][0].sigma
     spans: list[Span | None] = []
     reached: Point | None = None
     for i, (s, t) in enumerate(pairs):
         step, first_noise = Step(sde, s, t, tuple(past), i, len(pairs), pairs), noises
-        for row in _step_rows(solver, step):
+        planned, used, noise = _step_rows(solver, step, noise, most_gain)
+        past = list(used)
+        for row in planned:
             row = _trimmed(row, first_noise)
             if row.at is not None:
                 # A prediction of another kind is not one that this solver can extrapolate from, nor is one from pure
@@ -323,15 +332,39 @@ def plan_steps(solver: Solver, sde: SDE, steps: Iterable[tuple[float, float]]) -
 
 def plan_step(solver: Solver, step: Step) -> Plan:
     """One step by itself, of a solver that keeps nothing across steps."""
-    return Plan(tuple(_trimmed(row, 0) for row in _step_rows(solver, step)), step.s, step.t, solver.name)
+    return Plan(
+        tuple(_trimmed(row, 0) for row in _step_rows(solver, step, step.s.sigma, math.inf)[0]),
+        step.s,
+        step.t,
+        solver.name,
+    )
 
 
-def _step_rows(solver: Solver, step: Step) -> Sequence[Row]:
+def _step_rows(
+    solver: Solver, step: Step, noise: float, most_gain: float
+) -> tuple[Sequence[Row], Sequence[Point], float]:
+    """The rows of a step, the past predictions that are still of use after it, and the noise in the state it leaves."""
     if solver.takes(step):
-        return solver.rows(step)
+        rows = solver.rows(step)
+        if most_gain == math.inf:
+            return rows, step.past, step.t.sigma
+        cost = _evaluations(rows)
+        for known in range(len(step.past), -1, -1):
+            if known < len(step.past):  # with a shorter past a multistep method has a lower order
+                step = replace(step, past=step.past[:known])
+                rows = solver.rows(step)
+            if _evaluations(rows) > cost:  # it would start anew, in several evaluations
+                break
+            gain, left = step_gain(rows, step, noise, not solver.deterministic)
+            if gain <= most_gain:
+                return rows, step.past, left
     # DDIM, the limit of every exponential method at these ends: exact if the prediction of x0 stays the same.
     kept = step.t.sigma / step.s.sigma
-    return [Row(step.s, "x0", Mix(x=kept, d=(step.t.alpha - kept * step.s.alpha,)))]
+    return [Row(step.s, "x0", Mix(x=kept, d=(step.t.alpha - kept * step.s.alpha,)))], step.past, kept * noise
+
+
+def _evaluations(rows: Iterable[Row]) -> int:
+    return sum(row.at is not None for row in rows)
 
 
 def _from(reached: Point | None, span: Span | None) -> Span | None:

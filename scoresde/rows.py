@@ -122,6 +122,14 @@ class Solver(ABC):
         pairs: it keeps pairs of a guided and an unconditional prediction (see :class:`Row`); each counts in its memory.
         strong_order: if its noises follow a Brownian path (:meth:`noise_spans`), the order in which a sample approaches
             the solution of its stochastic equation on that path: 1, as of every method with one noise a stage.
+        most_gain: what a step may amplify (see :mod:`scoresde.gain`) where :func:`scoresde.plan_for` and
+            :func:`scoresde.sample` plan it. A step that amplifies more is too long for the method: there are few steps,
+            or one is suddenly long in half log-SNR, as the last one of a grid uniform in time is. It is taken with a
+            shorter past, that is with a lower order, as far as that takes, or else as DDIM. This replaces the rules by
+            which other libraries lower the order of the last steps below some number of steps. 4 gave the smallest
+            errors over the catalogue (on a mixture with an exact denoiser; geometric means over the combinations of
+            process, grid and steps in which a limit of 3, 4, 5, 7 or 10 matters: 0.136, 0.133, 0.137, 0.148, 0.159 of
+            the error of one Euler step, and 0.449 without a limit). math.inf turns it off.
         shows_order_at: steps, over some 8 units of half log-SNR, from which doubling them shows ``converges`` to 0.15.
     """
 
@@ -137,6 +145,7 @@ class Solver(ABC):
     keeps_constant_data: ClassVar[bool] = True
     pairs: ClassVar[bool] = False
     strong_order: ClassVar[float] = 1.0
+    most_gain: ClassVar[float] = 4.0
     shows_order_at: ClassVar[int] = 160
 
     @property

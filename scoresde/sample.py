@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
@@ -21,6 +22,7 @@ from scoresde.run import Stepping
 from scoresde.sde import SDE
 from scoresde.sources import Noise
 
+EVERY_COUNT_TO = 32  # network evaluations: up to this budget every number of steps is tried
 AnySolver = str | Solver | LazySolver
 AnyGrid = str | GridFunction | Sequence[float]
 
@@ -40,17 +42,26 @@ class Trajectory(NamedTuple):
 
 
 @overload
-def make_plan(solver: LazySolver, sde: SDE, grid: Sequence[float]) -> LazyPlan: ...
+def make_plan(solver: LazySolver, sde: SDE, grid: Sequence[float], *, most_gain: float = math.inf) -> LazyPlan: ...
 @overload
-def make_plan(solver: str | Solver, sde: SDE, grid: Sequence[float]) -> Plan: ...
-def make_plan(solver: AnySolver, sde: SDE, grid: Sequence[float]) -> Plan | LazyPlan:
+def make_plan(solver: str | Solver, sde: SDE, grid: Sequence[float], *, most_gain: float = math.inf) -> Plan: ...
+def make_plan(solver: AnySolver, sde: SDE, grid: Sequence[float], *, most_gain: float = math.inf) -> Plan | LazyPlan:
     """Plan a solver (or its name) on a process and a grid of strictly decreasing times.
+
+    Args:
+        solver, sde: a solver or a name, and the process.
+        grid: strictly decreasing times of the process.
+        most_gain: steps that amplify more than this are taken with a lower order (see :class:`scoresde.Solver`); by
+            default none is: every step is the textbook's, however long. :func:`plan_for` and :func:`sample` take the
+            solver's own limit.
 
     Raises:
         ValueError: an unknown solver, or a grid that is not strictly decreasing times of the process.
     """
     solver = get_solver(solver) if isinstance(solver, str) else solver
-    return solver.plan(sde, grid) if isinstance(solver, LazySolver) else make_fixed_plan(solver, sde, grid)
+    if isinstance(solver, LazySolver):
+        return solver.plan(sde, grid)
+    return make_fixed_plan(solver, sde, grid, most_gain=most_gain)
 
 
 @overload
@@ -62,6 +73,7 @@ def plan_for(
     nfe: int | None = None,
     grid: AnyGrid | None = None,
     end: str | float = "zero",
+    most_gain: float | None = None,
 ) -> LazyPlan: ...
 @overload
 def plan_for(
@@ -72,6 +84,7 @@ def plan_for(
     nfe: int | None = None,
     grid: AnyGrid | None = None,
     end: str | float = "zero",
+    most_gain: float | None = None,
 ) -> Plan: ...
 def plan_for(
     solver: AnySolver,
@@ -81,6 +94,7 @@ def plan_for(
     nfe: int | None = None,
     grid: AnyGrid | None = None,
     end: str | float = "zero",
+    most_gain: float | None = None,
 ) -> Plan | LazyPlan:
     """Plan a solver for a number of steps, or for a budget of network evaluations.
 
@@ -91,6 +105,8 @@ def plan_for(
         nfe: in place of steps, a budget: the step count is the largest whose evaluations fit.
         grid: a name, a function or your own times; by default the one in the solver's name, else "log-snr".
         end: "zero", "eps" or a time (see :func:`scoresde.get_grid`).
+        most_gain: steps that amplify more than this are taken with a lower order; by default the solver's ``most_gain``
+            (see :class:`scoresde.Solver`); math.inf for the textbook's steps, however long.
 
     Raises:
         ValueError: both or neither of steps and nfe (your own times need neither), or a budget below what one step
@@ -114,29 +130,31 @@ def plan_for(
         if steps is None and not own_times and solver.follows_grid:
             raise ValueError(f"pass steps (grid intervals): {solver.name} takes the steps of its grid")
         return make_plan(solver, sde, get_grid(grid, sde, None if own_times else steps or 1, end=end))
+    limit: float = getattr(solver, "most_gain", math.inf) if most_gain is None else most_gain
     if own_times or steps is not None:
-        return make_plan(solver, sde, get_grid(grid, sde, steps, end=end))
+        return make_plan(solver, sde, get_grid(grid, sde, steps, end=end), most_gain=limit)
     if nfe is None:
         raise ValueError("pass steps (grid intervals) or nfe (a budget of network evaluations)")
-    return _fill(solver, sde, check_positive_int(nfe, "nfe"), grid, end)
+    return _fill(solver, sde, check_positive_int(nfe, "nfe"), grid, end, limit)
 
 
-def _fill(solver: Solver, sde: SDE, nfe: int, grid: AnyGrid, end: str | float) -> Plan:
-    """The plan with the most steps whose evaluations fit the budget."""
+def _fill(solver: Solver, sde: SDE, nfe: int, grid: AnyGrid, end: str | float, most_gain: float) -> Plan:
+    """The plan with the most steps whose evaluations fit the budget.
+
+    Evaluations need not grow with the steps: a step that is too long for a method costs one, and so can two long steps
+    less than one that is not. So the search goes down from the most steps there could be (one evaluation each), and
+    leaves out counts for large budgets only: half of those that the excess over the budget is worth.
+    """
     solver = solver.for_budget(nfe, to_data=end in ("zero", 0.0))
-
-    def planned(steps: int) -> Plan:
-        return make_fixed_plan(solver, sde, get_grid(grid, sde, steps, end=end))
-
-    best = planned(1)
-    if best.nfe > nfe:
-        raise ValueError(f"nfe={nfe} is too small for {solver.name}, which needs at least {best.nfe}")
-    low, high = 1, nfe  # evaluations grow with the steps, and a step costs one at least
-    while low < high:
-        middle = (low + high + 1) // 2
-        plan = planned(middle)
-        low, high, best = (middle, high, plan) if plan.nfe <= nfe else (low, middle - 1, best)
-    return best
+    steps, least = nfe + max(0, -solver.further_evaluations), nfe + 1
+    while steps >= 1:
+        plan = make_fixed_plan(solver, sde, get_grid(grid, sde, steps, end=end), most_gain=most_gain)
+        if plan.nfe <= nfe:
+            return plan
+        least = plan.nfe
+        excess = plan.nfe - nfe - solver.further_evaluations if nfe > EVERY_COUNT_TO else 0
+        steps -= max(1, excess // (2 * solver.evaluations))
+    raise ValueError(f"nfe={nfe} is too small for {solver.name}, which needs at least {least}")
 
 
 def sample(
@@ -160,6 +178,7 @@ def sample(
     callback: Callable[[Stepping], None] | None = None,
     trajectory: bool = False,
     check: str = "end",
+    most_gain: float | None = None,
 ) -> Any:
     """Draw samples.
 
@@ -184,6 +203,7 @@ def sample(
         callback: called with the run before each evaluation.
         trajectory: return a :class:`Trajectory` instead of the samples.
         check: report non-finite predictions at the "end", at "each" evaluation, or "off".
+        most_gain: what a step may amplify, as of :func:`plan_for`; math.inf for the textbook's steps, however long.
 
     Returns:
         Samples of the shape, or a Trajectory.
@@ -205,10 +225,10 @@ def sample(
         raise ValueError("chunk needs x_T to be drawn here: pass one of the two")
     if not isinstance(noise, str) and chunk is not None:
         raise ValueError("chunk needs the noise to be drawn here: pass one of the two, or noise='path'")
-    plan = plan_for(solver, denoiser.sde, steps=steps, nfe=nfe, grid=grid, end=end)
+    plan = plan_for(solver, denoiser.sde, steps=steps, nfe=nfe, grid=grid, end=end, most_gain=most_gain)
     own_noise = {} if noise == "independent" else {"noise": noise}
-    if own_noise and isinstance(plan, LazyPlan):
-        raise ValueError(f"noise={noise!r}: {plan.solver} chooses its steps itself; leave noise out")
+    if isinstance(plan, LazyPlan) and (noise == "path" or hasattr(noise, "increment")):
+        raise ValueError(f"noise={noise!r}: {plan.solver} follows no path; pass a function of k, or leave noise out")
     size = shape[0] if chunk is None else check_positive_int(chunk, "chunk")
     first = index if chunk is None else index - index % size
     cond = dict(cond or {})

@@ -147,12 +147,12 @@ def test_a_changed_suite_keeps_old_cells_and_computes_new_ones(tmp_path: Path):
 
 
 def test_a_budget_that_is_too_small_is_a_row(tmp_path: Path):
-    suite = tiny(solvers=(choice("heun"), choice("ddim")), nfes=(1, 4), seeds=(0,), end="eps")
+    suite = tiny(solvers=(choice("dpmpp-2s"), choice("ddim")), nfes=(1, 4), seeds=(0,), end="eps")
     runner = run(tmp_path, suite)
     status = {(row["config"]["solver"]["name"], row["config"]["nfe"]): row["status"] for row in runner.rows()}
-    assert status == {("heun", 1): "failed", ("heun", 4): "ok", ("ddim", 1): "ok", ("ddim", 4): "ok"}
+    assert status == {("dpmpp-2s", 1): "failed", ("dpmpp-2s", 4): "ok", ("ddim", 1): "ok", ("ddim", 4): "ok"}
     failed = next(row for row in runner.rows() if row["status"] == "failed")
-    assert "too small for heun" in failed["error"]
+    assert "too small for dpmpp-2s" in failed["error"]
     assert [step.computed for step in runner.run()] == [False] * 4
     assert sum(step.computed for step in replace(runner, retry=True).run()) == 1
 

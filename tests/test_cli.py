@@ -114,13 +114,13 @@ def test_failed_cells_are_told_and_make_the_exit_code_one(tmp_path: Path):
     suite = tmp_path / "s.toml"
     suite.write_text(
         'name = "s"\ndescription = ""\n[[blocks]]\ntarget = "mixture"\nsdes = "vp"\ngrids = "log-snr"\n'
-        'solvers = ["heun", "ddim"]\nnfes = 1\nseeds = 0\nsamples = 48\nend = "eps"\n'
+        'solvers = ["dpmpp-2s", "ddim"]\nnfes = 1\nseeds = 0\nsamples = 48\nend = "eps"\n'
     )
     result = call("bench", suite, "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "1 failed" in result.output
-    assert "too small for heun" in result.output
-    assert "too small for heun" in (tmp_path / "out" / "report.html").read_text()
+    assert "too small for dpmpp-2s" in result.output
+    assert "too small for dpmpp-2s" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_interrupting_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

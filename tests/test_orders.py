@@ -1,42 +1,52 @@
 """Every solver's declared order is measured: against an exact flow, or from exact moments where it draws noise."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
 import scoresde as ss
-from scoresde.theory import Moments, gaussian_frechet, gaussian_moments
-from tests.problems import DETERMINISTIC, STOCHASTIC, OnMixture, slopes
+from scoresde.theory import Moments, gaussian_frechet, gaussian_moments, observed_order, standard_problems
+from tests.problems import DETERMINISTIC, FIXED, STOCHASTIC, OnMixture
+
+# Every process is measured for the table in the docs; here the first one always.
+FLOWS, WEAK = ("vp", "edm", "flow"), ("vp", "subvp", "edm")
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        ss.VP(),
-        pytest.param(ss.EDM(), marks=pytest.mark.slow),
-        # Out of alpha = 0 the first step is DDIM, whose fixed error would be the floor of a third-order method.
-        pytest.param(ss.RectifiedFlow(T=0.999), marks=pytest.mark.slow),
-    ],
-    ids=lambda sde: sde.name,
-)
-def mixture(request: pytest.FixtureRequest) -> OnMixture:
-    # Ending at a moderate noise level keeps the fine end of the slope within a few hundred steps for every solver.
-    return OnMixture(request.param, end=request.param.t_at_lam(3.0))
+def some_slow(names: tuple[str, ...]) -> list:
+    first, *others = names
+    return [first, *(pytest.param(name, marks=pytest.mark.slow) for name in others)]
 
 
+def test_every_process_of_the_table_is_measured() -> None:
+    assert (tuple(standard_problems(weak=False)), tuple(standard_problems(weak=True))) == (FLOWS, WEAK)
+
+
+@pytest.mark.parametrize("process", some_slow(FLOWS))
 @pytest.mark.parametrize(
     "solver",
     [pytest.param(s, marks=pytest.mark.slow if s.evaluations > 2 else ()) for s in DETERMINISTIC.values()],
     ids=DETERMINISTIC,
 )
-def test_global_order_on_the_mixture(solver: ss.Solver, mixture: OnMixture) -> None:
-    coarse = 240 if mixture.sde.name == "flow" else 160
-    if solver.order > 3 and solver.shows_order_at >= 160:
-        coarse = coarse * 5 // 2  # a high order shows on fine grids only, but there the errors of some are rounding
-    coarse = max(coarse, solver.shows_order_at)
-    (slope,) = mixture.slopes(solver, (coarse, 2 * coarse))
-    assert slope == pytest.approx(solver.converges, abs=0.15)
+def test_global_order_on_the_mixture(solver: ss.Solver, process: str) -> None:
+    problem = standard_problems(weak=False)[process]
+    assert observed_order(problem, solver) == pytest.approx(solver.converges, abs=0.15)
+
+
+def test_table_in_the_docs_is_that_of_the_catalogue() -> None:
+    """Every solver is in it, as it is now, with measured orders; `python -m benchmarks.orders` writes it anew."""
+    page = (Path(__file__).parent.parent / "docs" / "orders.md").read_text(encoding="utf-8")
+    rows = {name: line.split(" | ") for name, line in re.findall(r"^\| `(\S+)` \| (.*) \|$", page, re.MULTILINE)}
+    assert list(rows) == [*DETERMINISTIC, *STOCHASTIC]
+    for name, solver in FIXED.items():
+        kind, calls, declared, *measured = rows[name]
+        assert (kind, int(calls)) == (solver.kind, solver.evaluations)
+        assert [int(n) for n in re.findall(r"\d+", declared)][:1] == [solver.converges]
+        assert len(measured) == 3
+        for order in measured:
+            assert float(order) == pytest.approx(solver.converges, abs=0.25 if solver.noises else 0.15)
 
 
 def test_corrected_third_order_gains_an_order_over_the_official_one() -> None:
@@ -61,25 +71,14 @@ def test_options_keep_the_order_of_singlestep(options: dict) -> None:
         assert problem.slopes(solver, (160, 320))[0] == pytest.approx(order, abs=0.15)
 
 
-# Of no order are Langevin correctors, whose bias tests/test_langevin.py measures.
-@pytest.mark.parametrize("name", [name for name, solver in STOCHASTIC.items() if solver.converges])
-@pytest.mark.parametrize(
-    "sde",
-    [ss.VP(), pytest.param(ss.SubVP(), marks=pytest.mark.slow), pytest.param(ss.EDM(), marks=pytest.mark.slow)],
-    ids=lambda s: s.name,
-)
-def test_weak_order_on_a_gaussian(name: str, sde: ss.SDE) -> None:
+# Of no order are samplers that do not converge: of Langevin correctors tests/test_langevin.py measures the bias, of
+# consistency sampling tests/test_consistency.py the limit.
+@pytest.mark.parametrize("solver", [pytest.param(s, id=n) for n, s in STOCHASTIC.items() if s.converges])
+@pytest.mark.parametrize("process", some_slow(WEAK))
+def test_weak_order_on_a_gaussian(solver: ss.Solver, process: str) -> None:
     """The law of the sample is exact, from the canonical form: no Monte Carlo."""
-    solver, variance = ss.get_solver(name), torch.tensor([0.04, 0.5, 2.0], dtype=torch.float64)
-    errors, end = [], sde.t_at_lam(2.0)
-    exact = sde.alpha(end) ** 2 * variance + sde.sigma(end) ** 2
-    steps = (300, 600)
-    for n in steps:
-        plan = ss.make_plan(solver, sde, ss.get_grid("karras", sde, n, end=end))
-        moments = gaussian_moments(plan, variance, 0.7)
-        off = (moments.mean - sde.alpha(end) * 0.7).abs() + (moments.variance - exact).abs()
-        errors.append(off.max().item())
-    assert slopes(errors, steps)[0] == pytest.approx(solver.converges, abs=0.25)
+    problem = standard_problems(weak=True)[process]
+    assert observed_order(problem, solver) == pytest.approx(solver.converges, abs=0.25)
 
 
 def test_gaussian_moments_are_those_of_the_canonical_matrices() -> None:

@@ -1,5 +1,7 @@
 """sample(): reproducibility, budgets, conditions, trajectories, and clear errors before any work."""
 
+import math
+
 import pytest
 import torch
 
@@ -131,7 +133,7 @@ def never_called(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         ({"steps": 2.5}, TypeError, "steps must be an int"),
         ({"nfe": 0}, ValueError, "nfe must be at least 1, got 0"),
         (
-            {"solver": "dpm-solver-3", "end": "eps", "nfe": 2},
+            {"solver": "dpm-solver-3", "end": "eps", "nfe": 2, "most_gain": math.inf},
             ValueError,
             "nfe=2 is too small for dpm-solver-3, .* least 3",
         ),
