@@ -45,7 +45,10 @@ STOCHASTIC = """
 ## Stochastic solvers
 
 Weak order: the error of the mean and the variance of the sample where the data are Gaussian, from exact moments,
-without Monte Carlo; 300 and 600 steps of Karras' grid to $\\lambda = 2$.
+without Monte Carlo; 300 and 600 steps of Karras' grid to $\\lambda = 2$. Solvers of order 0 do not converge to the law
+of the data with an ordinary denoiser, however many the steps; their docstrings say to what they do. Driven by one
+Brownian path ([Noise](noise.md)) every solver here that has an order, except restarts, has strong order 1, or 1/2 where
+its docstring says so; `tests/test_strong_order.py` measures it.
 
 """
 
@@ -54,10 +57,11 @@ def measure(name: str) -> list[str]:
     """The cells of a solver's row."""
     torch.set_num_threads(1)
     solver = ss.get_solver(name)
-    orders = [observed_order(problem, solver) for problem in standard_problems(bool(solver.noises)).values()]
+    problems = standard_problems(not solver.deterministic).values()
+    orders = [f"{observed_order(problem, solver):.2f}" if solver.converges else "–" for problem in problems]
     declared = f"{solver.converges}" + (f" ({solver.order})" if solver.order != solver.converges else "")
     assert solver.kind in PREDICTIONS
-    return [f"`{name}`", solver.kind, f"{solver.evaluations}", declared, *(f"{order:.2f}" for order in orders)]
+    return [f"`{name}`", solver.kind, f"{solver.evaluations}", declared, *orders]
 
 
 def table(rows: list[list[str]], weak: bool) -> str:
@@ -78,7 +82,7 @@ def main() -> None:
     names = arguments.only or list(solvers)
     with ProcessPoolExecutor(arguments.jobs) as pool:
         rows = list(track(pool.map(measure, names), "orders", total=len(names)))
-    weak = [bool(solvers[name].noises) for name in names]
+    weak = [not solvers[name].deterministic for name in names]
     parts = [table([row for row, w in zip(rows, weak, strict=True) if w == kind], kind) for kind in (False, True)]
     page = "".join([INTRO, DETERMINISTIC, parts[0], STOCHASTIC, parts[1]])
     if arguments.only:

@@ -348,16 +348,16 @@ def _step_rows(
         rows = solver.rows(step)
         if most_gain == math.inf:
             return rows, step.past, step.t.sigma
-        cost = _evaluations(rows)
+        cost, tried = _evaluations(rows), step
         for known in range(len(step.past), -1, -1):
             if known < len(step.past):  # with a shorter past a multistep method has a lower order
-                step = replace(step, past=step.past[:known])
-                rows = solver.rows(step)
+                tried = replace(step, past=step.past[:known])
+                rows = solver.rows(tried)
             if _evaluations(rows) > cost:  # it would start anew, in several evaluations
                 break
-            gain, left = step_gain(rows, step, noise, not solver.deterministic)
+            gain, left = step_gain(rows, tried, noise, not solver.deterministic)
             if gain <= most_gain:
-                return rows, step.past, left
+                return rows, tried.past, left
     # DDIM, the limit of every exponential method at these ends: exact if the prediction of x0 stays the same.
     kept = step.t.sigma / step.s.sigma
     return [Row(step.s, "x0", Mix(x=kept, d=(step.t.alpha - kept * step.s.alpha,)))], step.past, kept * noise
