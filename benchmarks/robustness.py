@@ -37,8 +37,27 @@ from torch import Tensor
 import scoresde as ss
 from scoresde.predictions import PREDICTIONS, convert
 from scoresde.targets import GaussianMixture
-from tests.test_sde import PROCESSES
 
+
+def ddpm_table(zero_snr: bool) -> list[float]:
+    """The table of DDPM; rescaled to end in exactly 0 (Lin et al. 2023, arXiv:2305.08891, Algorithm 1) if asked."""
+    table = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+    root = table.sqrt()
+    return ((root - root[-1]) * root[0] / (root[0] - root[-1])).square().tolist() if zero_snr else table.tolist()
+
+
+PROCESSES = {
+    "vp": ss.VP(),
+    "vp-steep": ss.VP(beta_min=0.02, beta_max=40.0),
+    "subvp": ss.SubVP(),
+    "cosine": ss.CosineVP(),
+    "ve": ss.VE(),
+    "edm": ss.EDM(),
+    "flow": ss.RectifiedFlow(),
+    "flow-shift-3": ss.RectifiedFlow(shift=3.0),
+    "discrete": ss.DiscreteVP(ddpm_table(zero_snr=False)),
+    "discrete-zero-snr": ss.DiscreteVP(ddpm_table(zero_snr=True)),
+}
 SOLVERS = {name: solver for name, solver in ss.solvers().items() if isinstance(solver, ss.Solver)}
 STEPS = (1, 2, 3, 5, 10, 20, 50)
 ENDS = ("zero", "eps")
@@ -163,12 +182,12 @@ def ratios(solver: ss.Solver, setting: Setting) -> dict[str, float | str]:
         it = problem(setting.process, setting.end, start)
         try:
             plan = it.plan(solver, setting.grid, setting.steps)
-            errors = it.errors(it.samples(plan, kinds, DTYPES[setting.dtype]), bool(solver.noises))
+            errors = it.errors(it.samples(plan, kinds, DTYPES[setting.dtype]), not solver.deterministic)
         except Exception as error:  # whatever it is, it is a finding
             if not DOCUMENTED.search(str(error)):
                 result |= dict.fromkeys(kinds, f"{type(error).__name__}: {error}")
             continue
-        euler = one_euler_step(it, kinds, setting.dtype, bool(solver.noises))
+        euler = one_euler_step(it, kinds, setting.dtype, not solver.deterministic)
         result |= {kind: e / r for kind, e, r in zip(kinds, errors, euler, strict=True)}
     return result
 
