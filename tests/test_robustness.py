@@ -21,7 +21,6 @@ import scoresde as ss
 from benchmarks.robustness import (
     DTYPES,
     ENDS,
-    FACTOR,
     SOLVERS,
     STEPS,
     TARGET,
@@ -63,7 +62,7 @@ def assert_good(hand: list[dict]) -> None:
         cards = dict(cards)
         solver = SOLVERS[cards.pop("solver")]
         found = ratios(solver, Setting(**cards))
-        bad = {kind: ratio for kind, ratio in found.items() if is_bad(ratio)}
+        bad = {kind: ratio for kind, ratio in found.items() if is_bad(ratio, cards["dtype"])}
         assert not bad, f"{solver.name} on {cards}"
 
 
@@ -99,9 +98,9 @@ def test_the_benchmark_finds_what_is_bad(monkeypatch: pytest.MonkeyPatch) -> Non
     """Without a limit on the gain, with a solver that raises, and with one that gives NaN."""
     setting = Setting("edm", "karras", 2, "eps", "float64")
     heun = ss.get_solver("heun")
-    assert not any(map(is_bad, ratios(heun, setting).values()))
+    assert not any(is_bad(ratio, "float64") for ratio in ratios(heun, setting).values())
     monkeypatch.setattr(type(heun), "most_gain", math.inf)
-    assert all(map(is_bad, ratios(heun, setting).values()))
+    assert all(is_bad(ratio, "float64") for ratio in ratios(heun, setting).values())
     monkeypatch.setattr("benchmarks.robustness.SOLVERS", {"heun": heun})
     line = try_all(setting)
     assert len(line["bad"]) == line["cells"] == 5
@@ -112,7 +111,7 @@ def test_the_benchmark_finds_what_is_bad(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(type(heun), "rows", failing)
     assert set(ratios(heun, setting).values()) == {"ZeroDivisionError: h is 0"}
-    assert is_bad(math.nan)
+    assert is_bad(math.nan, "float64")
 
 
 @st.composite
@@ -155,10 +154,10 @@ def solvers(draw: st.DrawFn) -> ss.Solver:
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_samples_are_of_the_size_of_the_data(data: st.DataObject) -> None:
-    """Of any solver with any options on any process and grid of your own: at most FACTOR times as far from the mean."""
+    """Of any solver with any options on any process and grid of your own: at most three times as far from the mean."""
     sde = data.draw(processes())
     solver, grid = data.draw(solvers()), data.draw(grids(sde))
     x = ss.sample(TARGET.denoiser(sde), (16, 2), solver=solver, grid=grid, dtype=torch.float64, check="off")
     mean, covariance = TARGET.moments()
     end = sde.sigma(grid[-1])
-    assert (x - mean).square().sum(1).mean().sqrt() <= FACTOR * (covariance.trace() + 2 * end**2).sqrt() + 1
+    assert (x - mean).square().sum(1).mean().sqrt() <= 3 * (covariance.trace() + 2 * end**2).sqrt() + 1
