@@ -21,7 +21,6 @@ import scoresde as ss
 from benchmarks.robustness import (
     DTYPES,
     ENDS,
-    FACTOR,
     PROCESSES,
     SOLVERS,
     STEPS,
@@ -100,7 +99,7 @@ def test_every_pair_of_values_meets() -> None:
 
 def test_the_benchmark_finds_what_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a limit on the gain, with a solver that raises, and with one that gives NaN."""
-    setting = Setting("edm", "karras", 2, "eps", "float64")
+    setting = Setting("vp-steep", "uniform", 1, "eps", "float64")
     heun = ss.get_solver("heun")
     assert not any(map(is_bad, ratios(heun, setting).values()))
     monkeypatch.setattr(type(heun), "most_gain", math.inf)
@@ -159,10 +158,10 @@ def solvers(draw: st.DrawFn) -> ss.Solver:
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_samples_are_of_the_size_of_the_data(data: st.DataObject) -> None:
-    """Of any solver with any options on any process and grid of your own: at most FACTOR times as far from the mean."""
+    """Of any solver with any options on any process and grid of your own: at most three times as far from the mean."""
     sde = data.draw(processes())
     solver, grid = data.draw(solvers()), data.draw(grids(sde))
     x = ss.sample(TARGET.denoiser(sde), (16, 2), solver=solver, grid=grid, dtype=torch.float64, check="off")
     mean, covariance = TARGET.moments()
     end = sde.sigma(grid[-1])
-    assert (x - mean).square().sum(1).mean().sqrt() <= FACTOR * (covariance.trace() + 2 * end**2).sqrt() + 1
+    assert (x - mean).square().sum(1).mean().sqrt() <= 3 * (covariance.trace() + 2 * end**2).sqrt() + 1
