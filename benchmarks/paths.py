@@ -1,29 +1,26 @@
 """The measurements behind docs/noise.md: how far does the step count move a sample, and what does a path cost?
 
-    python benchmarks/paths.py             # both questions; writes docs/measured/paths-*.json and paths-*.md
-    python benchmarks/paths.py cost        # one of them; the other's results stay
+    python -m benchmarks.paths             # both questions; writes docs/measured/paths-*.json and paths-*.md
+    python -m benchmarks.paths cost        # one of them; the other's results stay
 
 Public API only. About a minute on one core.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import scoresde as ss
+from benchmarks.measured import answer, markdown
 from scoresde.noise import normal
 from scoresde.targets import GaussianMixture
 
-OUT = Path(__file__).resolve().parent.parent / "docs" / "measured"
 Rows = list[dict[str, Any]]
 
 SDE, TARGET, SAMPLES, MANY = ss.EDM(), GaussianMixture.five(), 1000, 2560
@@ -100,25 +97,8 @@ QUESTIONS: dict[str, Callable[[], Rows]] = {"distance": distance, "cost": cost}
 
 def table(rows: Rows) -> str:
     """A Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def main() -> None:
-    """Answer the questions and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("question", nargs="*", help=f"of {', '.join(QUESTIONS)}; all unless given")
-    asked = parser.parse_args().question or list(QUESTIONS)
-    torch.set_num_threads(1)
-    OUT.mkdir(exist_ok=True)
-    for name in asked:
-        if name not in QUESTIONS:
-            parser.error(f"{name!r} is not one of {', '.join(QUESTIONS)}")
-        rows = QUESTIONS[name]()
-        (OUT / f"paths-{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        (OUT / f"paths-{name}.md").write_text(table(rows), encoding="utf-8")
-        print(f"{QUESTIONS[name].__doc__}\n{table(rows)}")
+    return markdown([list(rows[0]), *(list(map(str, row.values())) for row in rows)])
 
 
 if __name__ == "__main__":
-    main()
+    answer("paths", __doc__, QUESTIONS, table)
