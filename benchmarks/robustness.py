@@ -46,6 +46,7 @@ def ddpm_table(zero_snr: bool) -> list[float]:
     return ((root - root[-1]) * root[0] / (root[0] - root[-1])).square().tolist() if zero_snr else table.tolist()
 
 
+# A new process: one row. Every test of processes runs over it.
 PROCESSES = {
     "vp": ss.VP(),
     "vp-steep": ss.VP(beta_min=0.02, beta_max=40.0),

@@ -32,7 +32,6 @@ from benchmarks.robustness import (
     try_all,
 )
 from scoresde.predictions import PREDICTIONS
-from tests import test_sde
 
 
 def dealt(values: list, random: Random) -> Iterator:
@@ -88,7 +87,6 @@ def test_every_grid(hand: list[dict]) -> None:
 
 
 def test_every_pair_of_values_meets() -> None:
-    assert set(PROCESSES) == set(test_sde.PROCESSES)
     factors = {
         "solver": SOLVERS, "grid": ss.grids(), "process": PROCESSES, "end": ENDS, "steps": STEPS, "dtype": DTYPES
     }  # fmt: skip

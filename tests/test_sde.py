@@ -8,32 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scoresde as ss
+from benchmarks.robustness import PROCESSES, ddpm_table
 from scoresde.sde import SDES, sde_from_config
 
-
-def ddpm_table(n: int = 1000) -> list[float]:
-    return torch.cumprod(1 - torch.linspace(1e-4, 0.02, n, dtype=torch.float64), 0).tolist()
-
-
-def zero_snr_table(n: int = 1000) -> list[float]:
-    """Rescaled to end in exactly 0 (Lin et al. 2023, Algorithm 1)."""
-    root = torch.tensor(ddpm_table(n), dtype=torch.float64).sqrt()
-    return ((root - root[-1]) * root[0] / (root[0] - root[-1])).square().tolist()
-
-
-# A new process: one row. `variance` of the data is what the marginals' std is measured with.
-PROCESSES = {
-    "vp": ss.VP(),
-    "vp-steep": ss.VP(beta_min=0.02, beta_max=40.0),
-    "subvp": ss.SubVP(),
-    "cosine": ss.CosineVP(),
-    "ve": ss.VE(),
-    "edm": ss.EDM(),
-    "flow": ss.RectifiedFlow(),
-    "flow-shift-3": ss.RectifiedFlow(shift=3.0),
-    "discrete": ss.DiscreteVP(ddpm_table()),
-    "discrete-zero-snr": ss.DiscreteVP(zero_snr_table()),
-}
 each_process = pytest.mark.parametrize("sde", PROCESSES.values(), ids=PROCESSES)
 
 
@@ -142,11 +119,11 @@ def test_marginal_of_random_paths() -> None:
 
 
 def test_discrete_nodes_are_the_table() -> None:
-    table = ddpm_table()
+    table = ddpm_table(zero_snr=False)
     sde = ss.DiscreteVP(table)
     t = (torch.arange(1000, dtype=torch.float64) + 1) / 1000
     assert torch.allclose(sde.alpha(t) ** 2, torch.tensor(table, dtype=torch.float64), rtol=1e-13)
-    zero = ss.DiscreteVP(zero_snr_table())
+    zero = ss.DiscreteVP(ddpm_table(zero_snr=True))
     assert zero.alpha(1.0) == 0.0
     assert zero.sigma(1.0) == 1.0
     between = zero.alpha(0.9995)
@@ -155,7 +132,7 @@ def test_discrete_nodes_are_the_table() -> None:
 
 def test_from_betas() -> None:
     betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-    assert ss.DiscreteVP.from_betas(betas) == ss.DiscreteVP(ddpm_table())
+    assert ss.DiscreteVP.from_betas(betas) == ss.DiscreteVP(ddpm_table(zero_snr=False))
 
 
 @each_process
