@@ -20,7 +20,7 @@ from typing import Any
 
 from scoresde.errors import choose
 
-SCHEMA = 1  # part of every hash: raise it when the meaning of a cell's numbers changes, and old files are left alone
+SCHEMA = 2  # part of every hash: raise it when the meaning of a cell's numbers changes, and old files are left alone
 
 Option = str | int | float | bool
 

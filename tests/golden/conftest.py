@@ -9,22 +9,22 @@ import pytest
 
 from tests.golden.store import Case
 
-CLOSENESS = pytest.StashKey[dict[str, list[float]]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[CLOSENESS] = defaultdict(list)
+CLOSENESS = "golden: error / bound"
 
 
 @pytest.fixture
-def record_golden(request: pytest.FixtureRequest) -> Callable[[Case, float], None]:
-    """Notes error / bound of a case for the summary."""
-    closeness = request.config.stash.setdefault(CLOSENESS, defaultdict(list))
-    return lambda case, ratio: closeness[case.source].append(ratio)
+def record_golden(record_property: Callable[[str, object], None]) -> Callable[[Case, float], None]:
+    """Notes error / bound of a case for the summary, in the test's report, which travels between processes."""
+    return lambda case, ratio: record_property(CLOSENESS, (case.source, ratio))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    closeness = config.stash.get(CLOSENESS, {})
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    closeness = defaultdict(list)
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == CLOSENESS and report.when == "call":
+                source, ratio = value
+                closeness[source].append(ratio)
     if not closeness:
         return
     from tests.golden.rules import reason_not_covered
