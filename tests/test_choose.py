@@ -110,3 +110,22 @@ def test_with_noise() -> None:
         assert max(errors(name, nfe) for name in third) < errors("sde-dpmpp-2m", nfe)
     for name in ("ddpm", "euler-maruyama", "euler-churn", "heun-churn"):
         assert errors(name, 100) > errors("sde-dpmpp-2m", 50)
+
+
+def test_distance_to_data() -> None:
+    errors = Errors("to_data")
+
+    def interval(name: str, nfe: int) -> tuple[float, float]:
+        value, half = errors.rows[name][str(nfe)]
+        return value - half, value + half
+
+    drawn = [name for name in errors.rows if name in ss.solvers()]
+    assert max(interval(name, 50)[0] for name in drawn) < min(interval(name, 50)[1] for name in drawn)
+    for name in ("ddpm", "dpmpp-sde", "seeds-2", "sa-solver", "heun-churn"):
+        assert interval(name, 10)[0] > interval("dpmpp-2m", 10)[1]
+    assert interval("er-sde-3", 10)[0] < interval("dpmpp-2m", 10)[1]
+    assert interval("unipc-3", 20)[0] < interval("dpmpp-2m", 20)[1]
+
+
+def test_the_main_axis_tells_what_the_distance_to_data_does_not(network: Errors) -> None:
+    assert network("dpmpp-2m", 20) == pytest.approx(3 * network("unipc-3", 20), rel=0.1)
