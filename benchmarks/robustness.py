@@ -90,8 +90,8 @@ class Problem:
     """Starting points at a time of a process, and where the exact flow takes them."""
 
     process: str
-    end: str
     start: float
+    end: float
 
     @property
     def sde(self) -> ss.SDE:
@@ -107,13 +107,7 @@ class Problem:
     @cached_property
     def exact(self) -> Tensor:
         """Where the flow takes them."""
-        last = self.sde.point(0.0 if self.end == "zero" else self.sde.eps)
-        return TARGET.flow(self.x_T, self.sde.point(self.start), last)
-
-    def plan(self, solver: ss.Solver, grid: str, steps: int) -> ss.Plan:
-        """The plan as :func:`scoresde.sample` makes it."""
-        times = ss.get_grid(grid, self.sde, steps, start=self.start, end=self.end)
-        return ss.plan_for(solver, self.sde, grid=times)
+        return TARGET.flow(self.x_T, self.sde.point(self.start), self.sde.point(self.end))
 
     def samples(self, plan: ss.Plan, kinds: Sequence[str], dtype: torch.dtype) -> Tensor:
         """Samples of networks that predict these kinds, (kind, N, 2) in float64."""
@@ -134,15 +128,15 @@ class Problem:
 
 
 @cache
-def problem(process: str, end: str, start: float) -> Problem:
+def problem(process: str, start: float, end: float) -> Problem:
     """The problem, with its exact solution kept."""
-    return Problem(process, end, start)
+    return Problem(process, start, end)
 
 
 @cache
 def one_euler_step(it: Problem, kinds: tuple[str, ...], dtype: str, noisy: bool) -> list[float]:
     """Its errors, for each kind of prediction."""
-    plan = it.plan(SOLVERS["euler"], "uniform", 1)
+    plan = ss.make_plan("euler", it.sde, (it.start, it.end))
     return it.errors(it.samples(plan, kinds, DTYPES[dtype]), noisy)
 
 
@@ -180,9 +174,10 @@ def ratios(solver: ss.Solver, setting: Setting) -> dict[str, float | str]:
     result: dict[str, float | str] = {}
     sde = PROCESSES[setting.process]
     for kinds, start in starts(sde, setting.dtype):
-        it = problem(setting.process, setting.end, start)
         try:
-            plan = it.plan(solver, setting.grid, setting.steps)
+            times = ss.get_grid(setting.grid, sde, setting.steps, start=start, end=setting.end)
+            it = problem(setting.process, times[0], times[-1])  # some grids have levels of their own
+            plan = ss.plan_for(solver, sde, grid=times)  # as scoresde.sample makes it
             errors = it.errors(it.samples(plan, kinds, DTYPES[setting.dtype]), not solver.deterministic)
         except Exception as error:  # whatever it is, it is a finding
             if not DOCUMENTED.search(str(error)):

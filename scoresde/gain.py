@@ -46,8 +46,15 @@ def step_gain(rows: Sequence[Row], step: Step, noise: float, stochastic: bool) -
         # strict=False: a mix names only the predictions that it uses.
         return _sum([(m.x, x), (m.anchor, anchor), *zip(m.d, predictions, strict=False), *fresh])
 
+    def size(state: Form) -> tuple[float, float]:
+        left = math.sqrt(math.fsum(c * c for symbol, c in state.items() if symbol < 0))
+        return math.fsum(abs(c) for symbol, c in state.items() if symbol >= 0) + left, left
+
+    most = 0.0
     for i, row in enumerate(rows):
         if row.at is not None:
+            if i:
+                most = max(most, math.sqrt(size(x)[0] / (row.at.alpha + row.at.sigma)))
             symbol = {1 + len(step.past) + i: 1.0}
             on_data, on_noise = PREDICTIONS[row.kind](row.at.alpha, row.at.sigma)
             if on_noise:  # the noise that this state has beside the predicted data
@@ -58,9 +65,8 @@ def step_gain(rows: Sequence[Row], step: Step, noise: float, stochastic: bool) -
         new = mix(row.x)
         anchor = new if row.anchor is None else mix(row.anchor)
         x = new
-    left = math.sqrt(math.fsum(c * c for symbol, c in x.items() if symbol < 0))
-    data = math.fsum(abs(c) for symbol, c in x.items() if symbol >= 0)
-    return (data + left) / (step.t.alpha + step.t.sigma), left
+    whole, left = size(x)
+    return max(most, whole / (step.t.alpha + step.t.sigma)), left
 
 
 def _of_past(kind: str, step: Step, j: int, noise: float, stochastic: bool) -> Form:

@@ -13,7 +13,7 @@ from scoresde.sde import Point
 from scoresde.solvers import RungeKutta
 from scoresde.solvers.tableaus import TABLEAUX, Tableau, rooted_trees, two_stages
 from scoresde.targets import ExactDenoiser, GaussianMixture
-from tests.problems import OnMixture, starts
+from tests.problems import OnMixture, drive, starts
 
 PROCESSES = {"vp": ss.VP(), "cosine": ss.CosineVP(), "edm": ss.EDM(), "flow": ss.RectifiedFlow(T=0.999)}
 
@@ -80,7 +80,7 @@ def test_rows_are_the_textbook_method(method: str, form: str, kind: str, sde: ss
     x_T = starts(5) * sde.prior_std()
     grid = ss.get_grid("karras", sde, 6, end="eps")
     solver = RungeKutta(method, kind, form)
-    ours = ss.sample(denoiser, x_T.shape, solver=solver, grid=grid, x_T=x_T)
+    ours = drive(ss.make_plan(solver, sde, grid), denoiser, x_T)
     exact = textbook(TABLEAUX[method], form, denoiser, list(grid), x_T, kind)
     assert torch.allclose(ours, exact, rtol=1e-9, atol=1e-9)
 

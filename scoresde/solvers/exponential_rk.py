@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from scoresde.errors import choose
 from scoresde.rows import Mix, Row, Solver, Step
-from scoresde.solvers.exponential import KINDS, exact_step
+from scoresde.solvers.exponential import KINDS, check_orders, exact_step, order_of_step
 from scoresde.solvers.exponential_schemes import SCHEMES, Scheme, check_scheme, parabola_weights, res_2s, res_3s
 from scoresde.solvers.runge_kutta import stage_rows
 
@@ -159,10 +159,13 @@ class MultistepRES(Solver):
     Args:
         kind: "x0" or "epsilon".
         official: with the slip of public code, a cube of the oldest node where its square belongs: order 2.
+        order_of_last_steps: orders of the last steps, for example (2, 1); () keeps the order. A step into sigma = 0 is
+            DDIM always.
     """
 
     kind: str = "x0"
     official: bool = False
+    order_of_last_steps: tuple[int, ...] = ()
 
     order: ClassVar[int] = 3  # type: ignore[misc]
     memory: ClassVar[int] = 2  # type: ignore[misc]
@@ -170,6 +173,7 @@ class MultistepRES(Solver):
 
     def __post_init__(self) -> None:
         choose(self.kind, KINDS, "kind")
+        check_orders(self.order, range(1, 4), self.order_of_last_steps)
 
     @property
     def name(self) -> str:
@@ -184,7 +188,8 @@ class MultistepRES(Solver):
     def rows(self, step: Step) -> Sequence[Row]:
         """One row."""
         a, i0, i1 = exact_step(self.kind, step.s, step.t, 2)
-        nodes = [(p.lam - step.s.lam) / step.h for p in step.past]
+        used = order_of_step(self.order, self.order_of_last_steps, step.remaining) - 1
+        nodes = [(p.lam - step.s.lam) / step.h for p in step.past[:used]]
         factors: Sequence[float] = ()
         if len(nodes) > 1:
             factors = parabola_weights(nodes[0], nodes[1], self.official)

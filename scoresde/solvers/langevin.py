@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from scoresde.errors import check_positive_int
-from scoresde.rows import Mix, Row, Solver, Step
+from scoresde.rows import Mix, Row, Solver, Span, Step
 from scoresde.sde import Point
 from scoresde.solvers.ddim import DDIM
 from scoresde.solvers.score_sde import ReverseChain
@@ -95,6 +95,10 @@ class AnnealedLangevin(Solver):
     def memory(self) -> int:
         """The predictor's."""
         return 0 if self.predictor is None else self.predictor.memory
+
+    def noise_spans(self, step: Step) -> Sequence[Span | None]:
+        """None: the noise of a corrector is not the process's."""
+        return ()
 
     def rows(self, step: Step) -> Sequence[Row]:
         """A row for each correction, and the predictor's."""
