@@ -32,6 +32,7 @@ from scoresde.sde import SDE, Point
 from scoresde.sources import Noise
 
 FORMAT = "scoresde-plan/1"
+CLOSEST = 1e-14  # share of a time by which the next one must be less: closer ones are one noise level, to rounding
 
 
 class Matrices(NamedTuple):
@@ -278,7 +279,8 @@ def check_grid(grid: Iterable[float], sde: SDE) -> list[float]:
     """Return the grid as floats.
 
     Raises:
-        ValueError: fewer than two times, not finite, outside [0, sde.T], or not strictly decreasing.
+        ValueError: fewer than two times, not finite, outside [0, sde.T], or not strictly decreasing, by more than
+            rounding.
     """
     times = [float(t) for t in grid]
     if len(times) < 2:
@@ -289,6 +291,11 @@ def check_grid(grid: Iterable[float], sde: SDE) -> list[float]:
         if i and t >= times[i - 1]:
             what = "repeats" if t == times[i - 1] else "increases from"
             raise ValueError(f"grid must decrease strictly: grid[{i}]={t} {what} grid[{i - 1}]={times[i - 1]}")
+        if i and times[i - 1] - t < CLOSEST * times[i - 1]:
+            raise ValueError(
+                f"grid must decrease by more than rounding (a share of {CLOSEST:g}): grid[{i}]={t} is too close to "
+                f"grid[{i - 1}]={times[i - 1]}"
+            )
     return times
 
 

