@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -11,12 +12,17 @@ import scoresde as ss
 from scoresde.theory import FlowProblem as OnMixture
 from scoresde.theory import slopes
 
-__all__ = ["DETERMINISTIC", "FIXED", "STOCHASTIC", "OnMixture", "drive", "slopes", "starts"]
+__all__ = ["DETERMINISTIC", "FIXED", "SOME_SLOW", "STOCHASTIC", "OnMixture", "drive", "slopes", "starts"]
 
 # Every fixed-step solver of the catalogue, by name. A new solver is here by being in the catalogue.
 FIXED = {name: solver for name, solver in ss.solvers().items() if isinstance(solver, ss.Solver)}
 DETERMINISTIC = {name: solver for name, solver in FIXED.items() if solver.deterministic}
 STOCHASTIC = {name: solver for name, solver in FIXED.items() if not solver.deterministic}
+# The same as parameters of a test, with those of many stages, whose plans take time, among the slow ones.
+SOME_SLOW = [
+    pytest.param(solver, id=name, marks=pytest.mark.slow if solver.evaluations > 4 else ())
+    for name, solver in FIXED.items()
+]
 
 
 def starts(n: int = 24) -> Tensor:

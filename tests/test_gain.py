@@ -8,7 +8,7 @@ import pytest
 import scoresde as ss
 from scoresde.gain import step_gain
 from scoresde.rows import Step
-from tests.problems import FIXED, OnMixture
+from tests.problems import FIXED, SOME_SLOW, OnMixture
 from tests.test_sde import PROCESSES
 
 
@@ -49,12 +49,11 @@ def test_gain_tends_to_1(solver: ss.Solver) -> None:
     assert gain == pytest.approx(limit, abs=0.15 if solver.name == "exprk6s16" else 0.1)  # its weights are large
 
 
-@pytest.mark.parametrize("name", FIXED)
-def test_fine_grids_are_left_alone(name: str) -> None:
+@pytest.mark.parametrize("solver", SOME_SLOW)
+def test_fine_grids_are_left_alone(solver: ss.Solver) -> None:
     sde = ss.VP()
-    solver = ss.get_solver(name)
     # The sixth order has weights of up to a thousand in an inner stage.
-    grid = ss.get_grid("log-snr", sde, 480 if name == "exprk6s16" else 120, end=sde.t_at_lam(3.0))
+    grid = ss.get_grid("log-snr", sde, 480 if solver.name == "exprk6s16" else 120, end=sde.t_at_lam(3.0))
     assert ss.plan_for(solver, sde, grid=grid) == ss.make_plan(solver, sde, grid)
 
 

@@ -27,7 +27,10 @@ def test_every_process_of_the_table_is_measured() -> None:
 @pytest.mark.parametrize("process", some_slow(FLOWS))
 @pytest.mark.parametrize(
     "solver",
-    [pytest.param(s, marks=pytest.mark.slow if s.evaluations > 2 else ()) for s in DETERMINISTIC.values()],
+    [
+        pytest.param(s, marks=pytest.mark.slow if s.evaluations > 1 or s.converges > 3 else ())
+        for s in DETERMINISTIC.values()
+    ],
     ids=DETERMINISTIC,
 )
 def test_global_order_on_the_mixture(solver: ss.Solver, process: str) -> None:
