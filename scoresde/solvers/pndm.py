@@ -158,6 +158,7 @@ class OfficialIPNDMv(Solver):
     kind: ClassVar[str] = "epsilon"  # type: ignore[misc]
     keeps_constant_data: ClassVar[bool] = False
     paper: ClassVar[str] = "Zhou et al. 2024, arXiv:2312.00094"
+    most_gain: ClassVar[float] = 2.5  # with the slips a long step is off by more than its gain says
 
     def __post_init__(self) -> None:
         check_orders(self.order, range(1, 5), self.order_of_last_steps)
