@@ -48,7 +48,7 @@ TABLE: dict[str, Entry] = {
     "euler": Entry(
         RungeKutta,
         {"method": "euler"},
-        ("EulerDiscreteScheduler", "sample_euler"),
+        ("EulerDiscreteScheduler", "EDMEulerScheduler", "sample_euler"),
         "Euler in the EDM variable (= DDIM)",
     ),
     "heun": Entry(
@@ -212,7 +212,10 @@ TABLE: dict[str, Entry] = {
         SinglestepDPM, {"order": 3, "kind": "x0"}, ("DPMSolverSinglestepScheduler",), "singlestep, data prediction"
     ),
     "dpmpp-2m": Entry(
-        MultistepDPM, {"order": 2}, ("sample_dpmpp_2m", "DPMSolverMultistepScheduler"), "multistep; the usual choice"
+        MultistepDPM,
+        {"order": 2},
+        ("sample_dpmpp_2m", "DPMSolverMultistepScheduler", "EDMDPMSolverMultistepScheduler"),
+        "multistep; the usual choice",
     ),
     "dpmpp-3m": Entry(MultistepDPM, {"order": 3}, (), "multistep, corrected to order 3"),
     "dpmpp-3m-rk": Entry(
@@ -289,7 +292,15 @@ TABLE: dict[str, Entry] = {
     ),
     "seeds-3": Entry(SEEDS, {"order": 3}, ("sample_seeds_3",), "singlestep, reverse SDE"),
     "euler-churn": Entry(Churn, {"inner": RungeKutta("euler")}, (), "EDM's churn before each Euler step"),
-    "heun-churn": Entry(Churn, {"inner": RungeKutta("heun")}, ("edm-stochastic",), "EDM's stochastic sampler"),
+    "heun-churn": Entry(
+        Churn,
+        {"inner": RungeKutta("heun")},
+        (
+            "edm-stochastic",
+            "KarrasVeScheduler",
+        ),
+        "EDM's stochastic sampler",
+    ),
     "dpm-solver-2-churn": Entry(Churn, {"inner": SinglestepDPM(2)}, (), "EDM's churn before each step"),
     "heun-restart": Entry(Restart, {}, ("restart",), "EDM's Heun, which goes back to more noise and down again"),
     "euler-afs": Entry(AnalyticalFirstStep, {}, ("afs",), "Euler with an analytical first step, one evaluation fewer"),
