@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from scoresde import integrations
 from scoresde.adaptive import LazyPlan, LazySolver
 from scoresde.brownian import BrownianGrid, BrownianPath
 from scoresde.catalogue import get_solver, solvers
@@ -48,6 +49,7 @@ __all__ = [
     "get_grid",
     "get_solver",
     "grids",
+    "integrations",
     "make_plan",
     "plan_for",
     "sample",

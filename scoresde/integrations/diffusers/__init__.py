@@ -1,0 +1,1 @@
+"""Every solver of the catalogue as a scheduler of diffusers."""
