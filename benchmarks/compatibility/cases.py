@@ -1,0 +1,127 @@
+"""Pipelines as rows of a table, and what running one of them with a sampler gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+# One solver of each shape; a row more is a column more of the table.
+SHAPES = {
+    "multistep": "dpmpp-2m",
+    "singlestep": "dpmpp-2s",
+    "predictor-corrector": "unipc-3",
+    "stochastic": "dpmpp-2m-sde",
+    "Heun-like": "heun",
+    "high-order": "adams-4",
+}
+
+
+class Call(Protocol):
+    """Run a pipeline on fixed inputs (embeddings rather than prompts) and return what it makes, as one tensor."""
+
+    def __call__(self, pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
+        """`steps` is num_inference_steps; `more` goes to the pipeline (a callback, eta, latents...)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A scheduler of diffusers and the solver that it should be equal to.
+
+    Attributes:
+        solver: Name of the solver here.
+        scheduler: Class of diffusers.
+        config: What is set over the config of the pipeline's own scheduler, for both.
+        options: Options of ``scoresde.integrations.diffusers.Scheduler``.
+        tolerance: Largest relative difference (of the root mean squares) in float64 that counts as equal.
+        differs: Why the two are not equal, in a line; empty where they are.
+    """
+
+    solver: str
+    scheduler: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-4
+    differs: str = ""
+
+
+def all_timesteps(timesteps: Sequence[float], order: int, asked: int) -> int:
+    """What most pipelines run: every timestep of their scheduler."""
+    return len(timesteps)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pipeline with tiny random weights.
+
+    Attributes:
+        name: As in the table, "Stable Diffusion img2img".
+        family: "image", "latent", "transformer", "video", "audio".
+        build: ``build(dtype)`` makes the pipeline with the scheduler class that it ships with, and always the same weights.
+        call: Runs it.
+        network: Attribute of the pipeline that is counted.
+        calls: Calls of the network to an evaluation: 2 where guidance is not batched.
+        scheduler: Attribute of the pipeline that is exchanged.
+        runs: ``runs(timesteps, order, asked)``: how many of the scheduler's timesteps the pipeline runs when it is
+            asked for so many steps; img2img leaves out `order` x the steps before its strength.
+        peers: Schedulers of diffusers to compare with.
+        note: What is particular, in a line.
+    """
+
+    name: str
+    family: str
+    build: Callable[[torch.dtype], Any]
+    call: Call
+    network: str = "unet"
+    calls: int = 1
+    scheduler: str = "scheduler"
+    runs: Callable[[Sequence[float], int, int], int] = all_timesteps
+    peers: tuple[Peer, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+        sample: The pipeline's output.
+        expected: Evaluations that the scheduler's timesteps promise.
+        made: Evaluations counted: calls of the network, divided by those of one evaluation.
+        timesteps: Length of the scheduler's timesteps.
+    """
+
+    sample: Tensor
+    expected: int
+    made: float
+    timesteps: int
+
+    @property
+    def finite(self) -> bool:
+        """Whether the whole output is."""
+        return bool(torch.isfinite(self.sample).all())
+
+    @property
+    def ok(self) -> bool:
+        """Finite, with as many calls as promised."""
+        return self.finite and self.made == self.expected
+
+
+@contextmanager
+def counted(network: nn.Module) -> Iterator[list[int]]:
+    """Count forward calls of the network: the list's only number."""
+    calls = [0]
+
+    def more(*_: Any) -> None:
+        calls[0] += 1
+
+    handle = network.register_forward_pre_hook(more)
+    try:
+        yield calls
+    finally:
+        handle.remove()
