@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, Protocol
 
 import torch
@@ -62,7 +63,8 @@ class Case:
     Attributes:
         name: As in the table, "Stable Diffusion img2img".
         family: "image", "latent", "transformer", "video", "audio".
-        build: ``build(dtype)`` makes the pipeline with the scheduler class that it ships with, and always the same weights.
+        build: ``build(dtype)`` makes the pipeline, always with the same weights, and with the scheduler class that it
+            ships with.
         call: Runs it.
         network: Attribute of the pipeline that is counted.
         calls: Calls of the network to an evaluation: 2 where guidance is not batched.
@@ -91,12 +93,14 @@ class Outcome:
 
     Attributes:
         sample: The pipeline's output.
+        state: What the last `step` of the scheduler returned: not clamped, not decoded, so this is what is compared.
         expected: Evaluations that the scheduler's timesteps promise.
         made: Evaluations counted: calls of the network, divided by those of one evaluation.
         timesteps: Length of the scheduler's timesteps.
     """
 
     sample: Tensor
+    state: Tensor
     expected: int
     made: float
     timesteps: int
