@@ -129,3 +129,56 @@ def counted(network: nn.Module) -> Iterator[list[int]]:
         yield calls
     finally:
         handle.remove()
+
+
+@contextmanager
+def recorded(scheduler: Any) -> Iterator[list[Tensor]]:
+    """Keep what the last `step` of a scheduler returned: the list's only element."""
+    last: list[Tensor] = []
+    step = scheduler.step
+
+    @wraps(step)  # pipelines look at its signature
+    def keep(*args: Any, **named: Any) -> Any:
+        result = step(*args, **named)
+        last[:] = [result[0]]  # of a tuple or of diffusers' outputs
+        return result
+
+    scheduler.step = keep
+    try:
+        yield last
+    finally:
+        del scheduler.step
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    """Root mean square of the difference, over that of the second."""
+    return float((one - other).double().square().mean().sqrt() / other.double().square().mean().sqrt())
+
+
+def run_case(
+    case: Case,
+    scheduler: Callable[[Any], Any] | None = None,
+    steps: int = 5,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    **more: Any,
+) -> Outcome:
+    """Run a pipeline, with this scheduler or with its own.
+
+    Args:
+        case: The pipeline.
+        scheduler: ``scheduler(own)`` makes the scheduler from the pipeline's own; None leaves the latter.
+        steps: What the pipeline is asked for.
+        dtype: Of weights and latents.
+        seed: Of the generator that the pipeline is given.
+        more: Goes to the pipeline.
+    """
+    pipe = case.build(dtype)
+    pipe.set_progress_bar_config(disable=True)
+    if scheduler is not None:
+        setattr(pipe, case.scheduler, scheduler(getattr(pipe, case.scheduler)))
+    used = getattr(pipe, case.scheduler)
+    with counted(getattr(pipe, case.network)) as calls, recorded(used) as last, torch.no_grad():
+        sample = case.call(pipe, steps, torch.Generator().manual_seed(seed), **more)
+    timesteps = [float(t) for t in used.timesteps]
+    return Outcome(sample, last[0], case.runs(timesteps, used.order, steps), calls[0] / case.calls, len(timesteps))
