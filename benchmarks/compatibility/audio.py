@@ -17,8 +17,14 @@ LENGTH = 16  # of Stable Audio's latents
 def audioldm2(dtype: torch.dtype) -> Any:
     """Latent diffusion of mel spectrograms; of its language models, only the dtype is read."""
     import diffusers
-    from transformers import GPT2Config, GPT2LMHeadModel, SpeechT5HifiGan, SpeechT5HifiGanConfig, T5Config
-    from transformers import T5EncoderModel
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        SpeechT5HifiGan,
+        SpeechT5HifiGanConfig,
+        T5Config,
+        T5EncoderModel,
+    )
 
     unet = made(
         lambda: diffusers.AudioLDM2UNet2DConditionModel(
@@ -116,8 +122,9 @@ def dance(dtype: torch.dtype) -> Any:
 
     unet = made(
         lambda: diffusers.UNet1DModel(
-            block_out_channels=(16, 16, 16), extra_in_channels=16, time_embedding_dim=16, sample_size=64, sample_rate=64,
-            in_channels=2, out_channels=2, flip_sin_to_cos=True, use_timestep_embedding=False, time_embedding_type="fourier",
+            block_out_channels=(16, 16, 16), extra_in_channels=16, time_embedding_dim=16, sample_size=64,
+            sample_rate=64, in_channels=2, out_channels=2, flip_sin_to_cos=True, use_timestep_embedding=False,
+            time_embedding_type="fourier",
             mid_block_type="UNetMidBlock1D", down_block_types=("DownBlock1DNoSkip", "DownBlock1D", "AttnDownBlock1D"),
             up_block_types=("AttnUpBlock1D", "UpBlock1D", "UpBlock1DNoSkip"),
         ), dtype,

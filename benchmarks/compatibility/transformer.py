@@ -25,6 +25,11 @@ from benchmarks.compatibility.parts import (
 STRENGTH = 0.6  # of image to image
 
 
+def flow_autoencoder(dtype: torch.dtype, **config: Any) -> Any:
+    """The autoencoder of Stable Diffusion 3 and Flux: no convolutions between it and the latents."""
+    return autoencoder(dtype, use_quant_conv=False, use_post_quant_conv=False, **config)
+
+
 # -- Stable Diffusion 3
 def sd3(dtype: torch.dtype, *, kind: str = "StableDiffusion3Pipeline", **scheduler: Any) -> Any:
     """Stable Diffusion 3, without its three text encoders."""
@@ -95,7 +100,7 @@ def flux(dtype: torch.dtype, *, kind: str = "FluxPipeline") -> Any:
         shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256,
         max_image_seq_len=4096,
     )  # fmt: skip
-    vae = autoencoder(dtype, scaling_factor=0.36, shift_factor=0.12, use_quant_conv=False, use_post_quant_conv=False)
+    vae = flow_autoencoder(dtype, scaling_factor=0.36, shift_factor=0.12)
     return quiet(getattr(diffusers, kind)(transformer=transformer, scheduler=own, vae=vae, **none))
 
 

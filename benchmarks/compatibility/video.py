@@ -38,7 +38,8 @@ def modelscope(dtype: torch.dtype) -> Any:
     unet = made(
         lambda: diffusers.UNet3DConditionModel(
             in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4,
-            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
             cross_attention_dim=WIDTH, attention_head_dim=4,
         ), dtype,
     )  # fmt: skip
