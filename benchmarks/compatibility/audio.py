@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -76,6 +77,17 @@ COSINE = {
 }  # fmt: skip
 
 
+def cosine_scheduler() -> Any:
+    """What Stable Audio ships with; that class needs torchsde, and without it this package's takes its place."""
+    if find_spec("torchsde"):
+        import diffusers
+
+        return diffusers.CosineDPMSolverMultistepScheduler.from_config(COSINE)
+    from scoresde.integrations.diffusers import Scheduler
+
+    return Scheduler.from_config(COSINE, solver="sde-dpmpp-2m")
+
+
 def stable_audio(dtype: torch.dtype) -> Any:
     """Latent diffusion of a waveform, with noise levels of EDM and the times of a cosine process."""
     import diffusers
@@ -98,11 +110,10 @@ def stable_audio(dtype: torch.dtype) -> Any:
             decoder_input_channels=4, audio_channels=2, sampling_rate=4,
         ), dtype,
     )  # fmt: skip
-    own = diffusers.CosineDPMSolverMultistepScheduler.from_config(COSINE)
     return quiet(
         diffusers.StableAudioPipeline(
             vae=vae, text_encoder=None, projection_model=projection, tokenizer=None, transformer=transformer,
-            scheduler=own,
+            scheduler=cosine_scheduler(),
         )
     )  # fmt: skip
 
@@ -122,7 +133,7 @@ def dance(dtype: torch.dtype) -> Any:
 
     unet = made(
         lambda: diffusers.UNet1DModel(
-            block_out_channels=(16, 16, 16), extra_in_channels=16, time_embedding_dim=16, sample_size=64,
+            block_out_channels=(32, 32, 32), extra_in_channels=16, time_embedding_dim=16, sample_size=64,
             sample_rate=64, in_channels=2, out_channels=2, flip_sin_to_cos=True, use_timestep_embedding=False,
             time_embedding_type="fourier",
             mid_block_type="UNetMidBlock1D", down_block_types=("DownBlock1DNoSkip", "DownBlock1D", "AttnDownBlock1D"),
