@@ -18,8 +18,9 @@ SOURCES: dict[str, dict[str, Any]] = {
     "pndm": {"_class_name": "PNDMScheduler", **LATENT, "skip_prk_steps": True, "steps_offset": 1},
     "flow": {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0},
     "flow-dynamic": {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True},
-    "edm": {"_class_name": "EDMEulerScheduler", "sigma_data": 0.5},
-    "cosine": {"_class_name": "CosineDPMSolverMultistepScheduler", "sigma_min": 0.3, "sigma_max": 500.0},
+    "edm": {"_class_name": "EDMEulerScheduler", "sigma_data": 0.5, "prediction_type": "epsilon"},
+    "cosine": {"_class_name": "CosineDPMSolverMultistepScheduler", "sigma_min": 0.3, "sigma_max": 500.0,
+               "sigma_data": 1.0, "prediction_type": "v_prediction"},
     "zero-snr": {"_class_name": "DDIMScheduler", **LATENT, "clip_sample": False, "prediction_type": "v_prediction",
                  "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
 }  # fmt: skip
@@ -90,7 +91,7 @@ def level(scheduler: Any, t: Any) -> tuple[float, float]:
 
 def edm_output(scheduler: Any, x0: Tensor, x: Tensor, sigma: float) -> Tensor:
     """What a network with EDM's preconditioning would have said; the sign of c_out depends on the prediction."""
-    data = float(scheduler.config.get("sigma_data", 0.5))
+    data = float(scheduler.config["sigma_data"])
     total = math.sqrt(data**2 + sigma**2)
-    c_out = sigma * data / total * (-1 if scheduler.config.get("prediction_type") == "v_prediction" else 1)
+    c_out = sigma * data / total * (-1 if scheduler.config["prediction_type"] == "v_prediction" else 1)
     return (x0 - (data / total) ** 2 * x) / c_out

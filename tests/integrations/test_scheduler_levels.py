@@ -47,7 +47,7 @@ def test_add_noise_and_back(source: str) -> None:
             None: z,
             "v": alpha * z - sigma * x0,
             "flow": z - x0,
-            "edm": edm_output(scheduler, x0, noised, sigma),
+            "edm": edm_output(scheduler, x0, noised, sigma) if kind == "edm" else z,
         }[kind]
         denoised = scheduler.step(output, t, noised).pred_original_sample
         if alpha > 0:
@@ -83,7 +83,7 @@ def test_the_network_sees_the_state_itself(source: str) -> None:
 def test_edm_scales_the_input(source: str) -> None:
     scheduler = make(source)
     scheduler.set_timesteps(10)
-    x, data = noise(), float(scheduler.config.get("sigma_data", 1.0 if source == "cosine" else 0.5))
+    x, data = noise(), float(scheduler.config["sigma_data"])
     for t in scheduler.timesteps:
         alpha, sigma = level(scheduler, t)
         assert alpha == pytest.approx(1.0)
@@ -93,7 +93,7 @@ def test_edm_scales_the_input(source: str) -> None:
 
 # -- times
 def test_real_valued_times_and_rounding() -> None:
-    exact, label, grid = (make("dpm-karras", rounding=r) for r in ("none", "label", "grid"))
+    exact, label, grid = (make("ddim", grid="karras", rounding=r) for r in ("none", "label", "grid"))
     for scheduler in (exact, label, grid):
         scheduler.set_timesteps(7)
     t = exact.timesteps.double()
@@ -144,7 +144,9 @@ def test_sigmas_given() -> None:
     for sigmas in (published, [*published, 0.0]):
         scheduler = make("euler", "dpmpp-2m")
         scheduler.set_timesteps(sigmas=sigmas)
-        assert scheduler.sigmas.tolist() == pytest.approx([*published, 0.0], rel=1e-5)
+        assert scheduler.sigmas.tolist() == pytest.approx(
+            [*published, 0.0], rel=1e-4
+        )  # the first is beyond the training
         for t, rho in zip(scheduler.timesteps, published, strict=True):
             alpha, sigma = level(scheduler, t)
             assert sigma / alpha == pytest.approx(rho, rel=1e-4)

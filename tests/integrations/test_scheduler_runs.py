@@ -145,7 +145,7 @@ def test_adaptive(source: str, solver: str) -> None:
         x = scheduler.step(network(scheduler.scale_model_input(x, t), t), t, x)[0]
         calls += 1
         before = min(before, float(t))
-    assert calls > 5
+    assert calls >= 4
     assert torch.isfinite(x).all()
     scheduler.set_timesteps(10)
     begun = scheduler.timesteps[6:]
