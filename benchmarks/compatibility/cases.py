@@ -181,4 +181,6 @@ def run_case(
     with counted(getattr(pipe, case.network)) as calls, recorded(used) as last, torch.no_grad():
         sample = case.call(pipe, steps, torch.Generator().manual_seed(seed), **more)
     timesteps = [float(t) for t in used.timesteps]
-    return Outcome(sample, last[0], case.runs(timesteps, used.order, steps), calls[0] / case.calls, len(timesteps))
+    return Outcome(
+        sample, last[0], case.runs(timesteps, getattr(used, "order", 1), steps), calls[0] / case.calls, len(timesteps)
+    )

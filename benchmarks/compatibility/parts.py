@@ -1,0 +1,99 @@
+"""What the tiny pipelines are made of: modules with fixed random weights, and fixed inputs."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def tiny(kind: type[Module], dtype: torch.dtype, seed: int = 0, **config: Any) -> Module:
+    """A module with random weights: a function of the seed, the same to rounding in every dtype.
+
+    Parameters that are zero at first (the last layers of ControlNets and transformers) are random too: otherwise half
+    of the module would do nothing.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = kind(**config)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                if parameter.ndim > 1 and not parameter.any():
+                    parameter.normal_(std=0.1)
+    return module.eval().requires_grad_(False).to(dtype)
+
+
+def fixed(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    """Normal numbers, the same in every dtype to rounding."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def picture(size: int, dtype: torch.dtype, channels: int = 3) -> Tensor:
+    """An image with values in [0, 1], (1, channels, size, size)."""
+    return fixed(1, channels, size, size, dtype=dtype, seed=7).sigmoid()
+
+
+def words(dtype: torch.dtype) -> dict[str, Tensor]:
+    """Embeddings of a prompt and of a negative one, 4 tokens of 8 numbers each."""
+    return {"prompt_embeds": fixed(1, 4, 8, dtype=dtype), "negative_prompt_embeds": fixed(1, 4, 8, dtype=dtype, seed=1)}
+
+
+def mask(size: int, dtype: torch.dtype) -> Tensor:
+    """1 where an image is to be painted anew: its right half; (1, 1, size, size)."""
+    return (torch.arange(size) >= size // 2).to(dtype).expand(1, 1, size, size).contiguous()
+
+
+def tokenizer(length: int = 16) -> Any:
+    """CLIP's, with a vocabulary of its special tokens only: every word is unknown."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer(model_max_length=length)
+
+
+def _clip(length: int) -> dict[str, Any]:
+    layer = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    return layer | {"projection_dim": 8, "vocab_size": 8, "max_position_embeddings": length}
+
+
+def text_encoder(dtype: torch.dtype, length: int = 16) -> Any:
+    """CLIP's with a projection to 8 numbers."""
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    return tiny(CLIPTextModelWithProjection, dtype, config=CLIPTextConfig(**_clip(length), **special))
+
+
+def image_encoder(dtype: torch.dtype) -> Any:
+    """CLIP's of images of 16 by 16, with a projection to 8 numbers."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    sizes = {name: value for name, value in _clip(16).items() if name not in ("vocab_size", "max_position_embeddings")}
+    return tiny(CLIPVisionModelWithProjection, dtype, config=CLIPVisionConfig(**sizes, image_size=16, patch_size=8))
+
+
+def prior(dtype: torch.dtype, length: int = 16) -> Any:
+    """The transformer of unCLIP and Kandinsky that denoises an image's embedding, 8 numbers."""
+    from diffusers import PriorTransformer
+
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 4, "embedding_dim": 8}
+    return tiny(PriorTransformer, dtype, **sizes, num_layers=1, num_embeddings=length, additional_embeddings=4)
+
+
+def autoencoder(dtype: torch.dtype, channels: int = 4) -> Any:
+    """A VAE that halves height and width, for the pipelines that want one; float32 is not forced on it."""
+    from diffusers import AutoencoderKL
+
+    return tiny(
+        AutoencoderKL,
+        dtype,
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=16,
+        force_upcast=False,
+    )
