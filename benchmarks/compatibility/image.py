@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from .cases import Call, Case
-from .parts import fixed, picture, prior, text_encoder, tiny, tokenizer, words
+from .parts import named, picture, prior, text_encoder, tiny, tokenizer, words
 
 
 def _unet(dtype: torch.dtype, channels: int = 3, out: int = 3, **more: Any) -> Any:
-    from diffusers import UNet2DModel
-
     return tiny(
-        UNet2DModel,
+        "UNet2DModel",
         dtype,
         sample_size=8,
         in_channels=channels,
@@ -32,15 +30,11 @@ def _unet(dtype: torch.dtype, channels: int = 3, out: int = 3, **more: Any) -> A
 
 
 def _ddpm(dtype: torch.dtype) -> Any:
-    from diffusers import DDPMPipeline, DDPMScheduler
-
-    return DDPMPipeline(_unet(dtype), DDPMScheduler())
+    return named("DDPMPipeline")(_unet(dtype), named("DDPMScheduler")())
 
 
 def _ddim(dtype: torch.dtype) -> Any:
-    from diffusers import DDIMPipeline, DDIMScheduler
-
-    return DDIMPipeline(_unet(dtype), DDIMScheduler())
+    return named("DDIMPipeline")(_unet(dtype), named("DDIMScheduler")())
 
 
 def _unconditional(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
@@ -49,10 +43,8 @@ def _unconditional(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor
 
 def _learned(dtype: torch.dtype, channels: int, **more: Any) -> Any:
     """A U-Net with a condition, whose output's second half is the variance."""
-    from diffusers import UNet2DConditionModel
-
     return tiny(
-        UNet2DConditionModel,
+        "UNet2DConditionModel",
         dtype,
         sample_size=8,
         in_channels=channels,
@@ -76,9 +68,7 @@ def _if_unet(dtype: torch.dtype, channels: int, **more: Any) -> Any:
 
 
 def _if_scheduler(ratio: float, largest: float) -> Any:
-    from diffusers import DDPMScheduler
-
-    return DDPMScheduler(
+    return named("DDPMScheduler")(
         beta_schedule="squaredcos_cap_v2",
         thresholding=True,
         dynamic_thresholding_ratio=ratio,
@@ -94,25 +84,18 @@ def _without_text(**modules: Any) -> dict[str, Any]:
 
 
 def _if_first(dtype: torch.dtype) -> Any:
-    from diffusers import IFPipeline
-
-    return IFPipeline(**_without_text(unet=_if_unet(dtype, 3), scheduler=_if_scheduler(0.95, 1.5)))
+    return named("IFPipeline")(**_without_text(unet=_if_unet(dtype, 3), scheduler=_if_scheduler(0.95, 1.5)))
 
 
 def _if_second(dtype: torch.dtype) -> Any:
-    from diffusers import DDPMScheduler, IFSuperResolutionPipeline
-
     unet = _if_unet(dtype, 6, class_embed_type="timestep")
-    noising = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+    noising = named("DDPMScheduler")(beta_schedule="squaredcos_cap_v2")
     modules = {"unet": unet, "scheduler": _if_scheduler(0.95, 1.0), "image_noising_scheduler": noising}
-    return IFSuperResolutionPipeline(**_without_text(**modules))
+    return named("IFSuperResolutionPipeline")(**_without_text(**modules))
 
 
 def _if_call(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
     said = words(pipe.unet.dtype)
-        "prompt_embeds": fixed(1, 4, 8, dtype=dtype),
-        "negative_prompt_embeds": fixed(1, 4, 8, dtype=dtype, seed=1),
-    }
     return pipe(num_inference_steps=steps, generator=generator, output_type="pt", **said, **more).images
 
 
@@ -122,12 +105,11 @@ def _if_second_call(pipe: Any, steps: int, generator: Any, **more: Any) -> Tenso
 
 
 def _unclip(dtype: torch.dtype) -> Any:
-    from diffusers import UnCLIPPipeline, UnCLIPScheduler
     from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 
     sizes = {"clip_embeddings_dim": 8, "time_embed_dim": 32, "cross_attention_dim": 8}
     decoder = _learned(dtype, 3, class_embed_type="identity")
-    return UnCLIPPipeline(
+    return named("UnCLIPPipeline")(
         prior=prior(dtype),
         decoder=decoder,
         text_encoder=text_encoder(dtype),
@@ -135,9 +117,9 @@ def _unclip(dtype: torch.dtype) -> Any:
         text_proj=tiny(UnCLIPTextProjModel, dtype, **sizes, clip_extra_context_tokens=2),
         super_res_first=_unet(dtype, 6),
         super_res_last=_unet(dtype, 6, seed=1),
-        prior_scheduler=UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0),
-        decoder_scheduler=UnCLIPScheduler(variance_type="learned_range"),
-        super_res_scheduler=UnCLIPScheduler(),
+        prior_scheduler=named("UnCLIPScheduler")(prediction_type="sample", clip_sample_range=5.0),
+        decoder_scheduler=named("UnCLIPScheduler")(variance_type="learned_range"),
+        super_res_scheduler=named("UnCLIPScheduler")(),
     )
 
 

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from .cases import Call, Case
-from .parts import autoencoder, fixed, image_encoder, mask, picture, prior, text_encoder, tiny, tokenizer, words
+from .parts import autoencoder, fixed, image_encoder, mask, named, picture, prior, text_encoder, tiny, tokenizer, words
+
+Build = Callable[[torch.dtype], Any]
 
 STRENGTH = 0.6  # of img2img and inpainting
 SPLIT = 0.6  # where the base model hands over to the refiner
 
 
 def _dit(dtype: torch.dtype) -> Any:
-    from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
-
     transformer = tiny(
-        DiTTransformer2DModel,
+        "DiTTransformer2DModel",
         dtype,
         num_attention_heads=2,
         attention_head_dim=4,
@@ -30,7 +30,7 @@ def _dit(dtype: torch.dtype) -> Any:
         patch_size=2,
         num_embeds_ada_norm=1000,
     )
-    return DiTPipeline(transformer, autoencoder(dtype), DDIMScheduler(clip_sample=False))
+    return named("DiTPipeline")(transformer, autoencoder(dtype), named("DDIMScheduler")(clip_sample=False))
 
 
 def _dit_call(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
@@ -38,9 +38,7 @@ def _dit_call(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
 
 
 def _unet(dtype: torch.dtype, channels: int = 4, **more: Any) -> Any:
-    from diffusers import UNet2DConditionModel
-
-    return tiny(UNet2DConditionModel, dtype, **_unet_config(), in_channels=channels, **more)
+    return tiny("UNet2DConditionModel", dtype, **_unet_config(), in_channels=channels, **more)
 
 
 def _unet_config() -> dict[str, Any]:
@@ -59,15 +57,14 @@ UP = {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "sample_size": 8}
 
 
 def _ldm(dtype: torch.dtype) -> Any:
-    from diffusers import DDIMScheduler, LDMTextToImagePipeline
     from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 
     sizes = {"vocab_size": 8, "encoder_layers": 1, "encoder_ffn_dim": 16, "encoder_attention_heads": 2, "head_dim": 4}
     bert = tiny(LDMBertModel, dtype, config=LDMBertConfig(**sizes, d_model=8))
-    scheduler = DDIMScheduler(
+    scheduler = named("DDIMScheduler")(
         beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False
     )
-    return LDMTextToImagePipeline(autoencoder(dtype), bert, tokenizer(77), _unet(dtype, **UP), scheduler)
+    return named("LDMTextToImagePipeline")(autoencoder(dtype), bert, tokenizer(77), _unet(dtype, **UP), scheduler)
 
 
 def _ldm_call(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
@@ -83,20 +80,18 @@ def _sd(kind: str, channels: int = 4, prediction: str = "epsilon", control: bool
     """Builds a pipeline of Stable Diffusion 1 (or 2, which predicts v) of this class."""
 
     def build(dtype: torch.dtype) -> Any:
-        import diffusers
-
         betas = _sd_betas()
         if prediction == "epsilon":
-            scheduler: Any = diffusers.PNDMScheduler(**betas, skip_prk_steps=True)
+            scheduler: Any = named("PNDMScheduler")(**betas, skip_prk_steps=True)
         else:
             betas |= {"clip_sample": False, "set_alpha_to_one": False}
-            scheduler = diffusers.DDIMScheduler(**betas, prediction_type=prediction)
+            scheduler = named("DDIMScheduler")(**betas, prediction_type=prediction)
         modules = {"unet": _unet(dtype, channels, **UP), "vae": autoencoder(dtype), "scheduler": scheduler}
         if control:
             scales = {"conditioning_embedding_out_channels": (8, 8)}  # 2 times smaller, as the VAE
-            modules["controlnet"] = tiny(diffusers.ControlNetModel, dtype, **_unet_config(), **scales)
+            modules["controlnet"] = tiny("ControlNetModel", dtype, **_unet_config(), **scales)
         nothing = ("text_encoder", "tokenizer", "safety_checker", "feature_extractor")
-        return getattr(diffusers, kind)(**modules, **dict.fromkeys(nothing), requires_safety_checker=False)
+        return named(kind)(**modules, **dict.fromkeys(nothing), requires_safety_checker=False)
 
     return build
 
@@ -126,8 +121,6 @@ def _sdxl(kind: str, refiner: bool = False) -> Build:
     """Builds a pipeline of Stable Diffusion XL of this class."""
 
     def build(dtype: torch.dtype) -> Any:
-        import diffusers
-
         numbers = 5 if refiner else 6  # sizes and crops; a score in place of the target size
         unet = _unet(
             dtype,
@@ -137,11 +130,11 @@ def _sdxl(kind: str, refiner: bool = False) -> Build:
             projection_class_embeddings_input_dim=8 * numbers + 8,
         )
         nothing = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "image_encoder", "feature_extractor")
-        scheduler = diffusers.EulerDiscreteScheduler(**_sd_betas(), timestep_spacing="leading")
+        scheduler = named("EulerDiscreteScheduler")(**_sd_betas(), timestep_spacing="leading")
         modules = {"unet": unet, "vae": autoencoder(dtype), "scheduler": scheduler, "add_watermarker": False}
         if refiner:
             modules["requires_aesthetics_score"] = True
-        return getattr(diffusers, kind)(**modules, **dict.fromkeys(nothing))
+        return named(kind)(**modules, **dict.fromkeys(nothing))
 
     return build
 
@@ -180,14 +173,12 @@ def after_split(timesteps: Sequence[float], order: int, asked: int) -> int:
 
 
 def _kandinsky_prior(dtype: torch.dtype) -> Any:
-    from diffusers import KandinskyV22PriorPipeline, UnCLIPScheduler
-
-    return KandinskyV22PriorPipeline(
+    return named("KandinskyV22PriorPipeline")(
         prior=prior(dtype),
         image_encoder=image_encoder(dtype),
         text_encoder=text_encoder(dtype),
         tokenizer=tokenizer(),
-        scheduler=UnCLIPScheduler(prediction_type="sample", clip_sample_range=10.0),
+        scheduler=named("UnCLIPScheduler")(prediction_type="sample", clip_sample_range=10.0),
         image_processor=None,
     )
 
@@ -200,10 +191,8 @@ def _kandinsky(kind: str) -> Build:
     """Builds a decoder of Kandinsky 2.2 of this class."""
 
     def build(dtype: torch.dtype) -> Any:
-        import diffusers
-
         unet = tiny(
-            diffusers.UNet2DConditionModel,
+            "UNet2DConditionModel",
             dtype,
             sample_size=8,
             in_channels=4,
@@ -222,7 +211,7 @@ def _kandinsky(kind: str) -> Build:
             encoder_hid_dim_type="image_proj",
         )
         movq = tiny(
-            diffusers.VQModel,
+            "VQModel",
             dtype,
             block_out_channels=(32, 32),  # its spatial norm has 32 groups
             down_block_types=("DownEncoderBlock2D",) * 2,
@@ -235,8 +224,8 @@ def _kandinsky(kind: str) -> Build:
         )
         betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
         clip = {"clip_sample": True, "clip_sample_range": 2.0}
-        scheduler = diffusers.DDPMScheduler(**betas, **clip, variance_type="learned_range")
-        return getattr(diffusers, kind)(unet=unet, scheduler=scheduler, movq=movq)
+        scheduler = named("DDPMScheduler")(**betas, **clip, variance_type="learned_range")
+        return named(kind)(unet=unet, scheduler=scheduler, movq=movq)
 
     return build
 
@@ -249,10 +238,8 @@ def _kandinsky_call(pipe: Any, steps: int, generator: Any, **more: Any) -> Tenso
 
 
 def _pixart(dtype: torch.dtype) -> Any:
-    from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
-
     transformer = tiny(
-        PixArtTransformer2DModel,
+        "PixArtTransformer2DModel",
         dtype,
         sample_size=8,
         num_layers=1,
@@ -264,8 +251,12 @@ def _pixart(dtype: torch.dtype) -> Any:
         cross_attention_dim=8,
         out_channels=8,
     )
-    modules = {"transformer": transformer, "vae": autoencoder(dtype), "scheduler": DPMSolverMultistepScheduler()}
-    return PixArtAlphaPipeline(text_encoder=None, tokenizer=None, **modules)
+    modules = {
+        "transformer": transformer,
+        "vae": autoencoder(dtype),
+        "scheduler": named("DPMSolverMultistepScheduler")(),
+    }
+    return named("PixArtAlphaPipeline")(text_encoder=None, tokenizer=None, **modules)
 
 
 def _pixart_call(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:

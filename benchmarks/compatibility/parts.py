@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import importlib
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-Module = TypeVar("Module", bound=nn.Module)
+from torch import Tensor
 
 
-def tiny(kind: type[Module], dtype: torch.dtype, seed: int = 0, **config: Any) -> Module:
+def named(name: str) -> Any:
+    """A class of diffusers, which makes them when they are asked for, out of the sight of type checkers."""
+    return getattr(importlib.import_module("diffusers"), name)
+
+
+def tiny(kind: Any, dtype: torch.dtype, seed: int = 0, **config: Any) -> Any:
     """A module with random weights: a function of the seed, the same to rounding in every dtype.
+
+    `kind` is a class, or the name of one of diffusers.
 
     Parameters that are zero at first (the last layers of ControlNets and transformers) are random too: otherwise half
     of the module would do nothing.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = kind(**config)
+        module = (named(kind) if isinstance(kind, str) else kind)(**config)
         with torch.no_grad():
             for parameter in module.parameters():
                 if parameter.ndim > 1 and not parameter.any():
@@ -53,41 +59,41 @@ def tokenizer(length: int = 16) -> Any:
     return CLIPTokenizer(model_max_length=length)
 
 
-def _clip(length: int) -> dict[str, Any]:
-    layer = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
-    return layer | {"projection_dim": 8, "vocab_size": 8, "max_position_embeddings": length}
+LAYER: dict[str, Any] = {
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 1,
+    "projection_dim": 8,
+}  # of CLIP
 
 
 def text_encoder(dtype: torch.dtype, length: int = 16) -> Any:
     """CLIP's with a projection to 8 numbers."""
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-    special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-    return tiny(CLIPTextModelWithProjection, dtype, config=CLIPTextConfig(**_clip(length), **special))
+    special: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    config = CLIPTextConfig(**LAYER, **special, vocab_size=8, max_position_embeddings=length)
+    return tiny(CLIPTextModelWithProjection, dtype, config=config)
 
 
 def image_encoder(dtype: torch.dtype) -> Any:
     """CLIP's of images of 16 by 16, with a projection to 8 numbers."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    sizes = {name: value for name, value in _clip(16).items() if name not in ("vocab_size", "max_position_embeddings")}
-    return tiny(CLIPVisionModelWithProjection, dtype, config=CLIPVisionConfig(**sizes, image_size=16, patch_size=8))
+    return tiny(CLIPVisionModelWithProjection, dtype, config=CLIPVisionConfig(**LAYER, image_size=16, patch_size=8))
 
 
 def prior(dtype: torch.dtype, length: int = 16) -> Any:
     """The transformer of unCLIP and Kandinsky that denoises an image's embedding, 8 numbers."""
-    from diffusers import PriorTransformer
-
     sizes = {"num_attention_heads": 2, "attention_head_dim": 4, "embedding_dim": 8}
-    return tiny(PriorTransformer, dtype, **sizes, num_layers=1, num_embeddings=length, additional_embeddings=4)
+    return tiny("PriorTransformer", dtype, **sizes, num_layers=1, num_embeddings=length, additional_embeddings=4)
 
 
 def autoencoder(dtype: torch.dtype, channels: int = 4) -> Any:
     """A VAE that halves height and width, for the pipelines that want one; float32 is not forced on it."""
-    from diffusers import AutoencoderKL
-
     return tiny(
-        AutoencoderKL,
+        "AutoencoderKL",
         dtype,
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
