@@ -59,7 +59,13 @@ UP = {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "sample_size": 8}
 def _ldm(dtype: torch.dtype) -> Any:
     from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 
-    sizes = {"vocab_size": 8, "encoder_layers": 1, "encoder_ffn_dim": 16, "encoder_attention_heads": 2, "head_dim": 4}
+    sizes: dict[str, Any] = {
+        "vocab_size": 8,
+        "encoder_layers": 1,
+        "encoder_ffn_dim": 16,
+        "encoder_attention_heads": 2,
+        "head_dim": 4,
+    }
     bert = tiny(LDMBertModel, dtype, config=LDMBertConfig(**sizes, d_model=8))
     scheduler = named("DDIMScheduler")(
         beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False
@@ -88,7 +94,7 @@ def _sd(kind: str, channels: int = 4, prediction: str = "epsilon", control: bool
             scheduler = named("DDIMScheduler")(**betas, prediction_type=prediction)
         modules = {"unet": _unet(dtype, channels, **UP), "vae": autoencoder(dtype), "scheduler": scheduler}
         if control:
-            scales = {"conditioning_embedding_out_channels": (8, 8)}  # 2 times smaller, as the VAE
+            scales: dict[str, Any] = {"conditioning_embedding_out_channels": (8, 8)}  # 2 times smaller, as the VAE
             modules["controlnet"] = tiny("ControlNetModel", dtype, **_unet_config(), **scales)
         nothing = ("text_encoder", "tokenizer", "safety_checker", "feature_extractor")
         return named(kind)(**modules, **dict.fromkeys(nothing), requires_safety_checker=False)
