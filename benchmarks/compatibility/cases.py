@@ -18,7 +18,7 @@ SHAPES = {
     "predictor-corrector": "unipc-3",
     "stochastic": "dpmpp-2m-sde",
     "Heun-like": "heun",
-    "high-order": "adams-4",
+    "high-order": "res-3s",
 }
 
 

@@ -79,7 +79,9 @@ def _ldm_call(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
 
 
 def _sd_betas() -> dict[str, Any]:
-    return {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    """As its checkpoints have them; keys that the scheduler's class does not know stay in its config."""
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    return betas | {"clip_sample": False, "set_alpha_to_one": False}
 
 
 def _sd(kind: str, channels: int = 4, prediction: str = "epsilon", control: bool = False) -> Build:
@@ -88,10 +90,9 @@ def _sd(kind: str, channels: int = 4, prediction: str = "epsilon", control: bool
     def build(dtype: torch.dtype) -> Any:
         betas = _sd_betas()
         if prediction == "epsilon":
-            scheduler: Any = named("PNDMScheduler")(**betas, skip_prk_steps=True)
+            scheduler = named("PNDMScheduler").from_config({**betas, "skip_prk_steps": True})
         else:
-            betas |= {"clip_sample": False, "set_alpha_to_one": False}
-            scheduler = named("DDIMScheduler")(**betas, prediction_type=prediction)
+            scheduler = named("DDIMScheduler").from_config({**betas, "prediction_type": prediction})
         modules = {"unet": _unet(dtype, channels, **UP), "vae": autoencoder(dtype), "scheduler": scheduler}
         if control:
             scales: dict[str, Any] = {"conditioning_embedding_out_channels": (8, 8)}  # 2 times smaller, as the VAE
@@ -136,7 +137,7 @@ def _sdxl(kind: str, refiner: bool = False) -> Build:
             projection_class_embeddings_input_dim=8 * numbers + 8,
         )
         nothing = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "image_encoder", "feature_extractor")
-        scheduler = named("EulerDiscreteScheduler")(**_sd_betas(), timestep_spacing="leading")
+        scheduler = named("EulerDiscreteScheduler").from_config({**_sd_betas(), "timestep_spacing": "leading"})
         modules = {"unet": unet, "vae": autoencoder(dtype), "scheduler": scheduler, "add_watermarker": False}
         if refiner:
             modules["requires_aesthetics_score"] = True
