@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cases import Call, Case
+from .cases import LOOKS_AHEAD, Call, Case
 from .parts import named, picture, prior, text_encoder, tiny, tokenizer, words
 
 
@@ -142,8 +142,24 @@ def _all_but_last(timesteps: Sequence[float], order: int, asked: int) -> int:
 CASES = (
     Case("DDPM", "image", _ddpm, _unconditional),
     Case("DDIM", "image", _ddim, _unconditional),
-    Case("unCLIP prior", "image", _unclip, _unclip_stage("prior"), "prior", scheduler="prior_scheduler"),
-    Case("unCLIP decoder", "image", _unclip, _unclip_stage("decoder"), "decoder", scheduler="decoder_scheduler"),
+    Case(
+        "unCLIP prior",
+        "image",
+        _unclip,
+        _unclip_stage("prior"),
+        "prior",
+        scheduler="prior_scheduler",
+        not_adaptive=LOOKS_AHEAD,
+    ),
+    Case(
+        "unCLIP decoder",
+        "image",
+        _unclip,
+        _unclip_stage("decoder"),
+        "decoder",
+        scheduler="decoder_scheduler",
+        not_adaptive=LOOKS_AHEAD,
+    ),
     Case(
         "unCLIP super-resolution",
         "image",
@@ -152,6 +168,7 @@ CASES = (
         "super_res_first",
         scheduler="super_res_scheduler",
         runs=_all_but_last,
+        not_adaptive=LOOKS_AHEAD,
     ),
     Case("DeepFloyd IF, stage I", "image", _if_first, _if_call),
     Case("DeepFloyd IF, stage II", "image", _if_second, _if_second_call),

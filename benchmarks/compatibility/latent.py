@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cases import Call, Case
+from .cases import EDITS, LOOKS_AHEAD, Call, Case
 from .parts import autoencoder, fixed, image_encoder, mask, named, picture, prior, text_encoder, tiny, tokenizer, words
 
 Build = Callable[[torch.dtype], Any]
@@ -294,6 +294,7 @@ CASES = (
         INPAINT,
         runs=after_strength,
         note="a network of 4 channels: the known half is put back, with noise, after every evaluation",
+        not_adaptive=EDITS,
     ),
     Case(
         "Stable Diffusion inpaint, 9 channels",
@@ -323,6 +324,7 @@ CASES = (
         _sdxl("StableDiffusionXLPipeline"),
         _sdxl_base,
         runs=before_split,
+        not_adaptive=LOOKS_AHEAD,
     ),
     Case(
         "Stable Diffusion XL refiner, denoising_start",
@@ -330,8 +332,9 @@ CASES = (
         _sdxl("StableDiffusionXLImg2ImgPipeline", refiner=True),
         _sdxl_refine,
         runs=after_split,
+        not_adaptive=LOOKS_AHEAD,
     ),
-    Case("Kandinsky 2.2 prior", "latent", _kandinsky_prior, _kandinsky_prior_call, "prior"),
+    Case("Kandinsky 2.2 prior", "latent", _kandinsky_prior, _kandinsky_prior_call, "prior", not_adaptive=LOOKS_AHEAD),
     Case("Kandinsky 2.2", "latent", _kandinsky("KandinskyV22Pipeline"), _kandinsky_call),
     Case(
         "Kandinsky 2.2 img2img",

@@ -37,6 +37,12 @@ def theirs(name: str, config: Mapping[str, Any]) -> Callable[[Any], Any]:
     return make
 
 
+def quiet() -> None:
+    """No advice of diffusers and transformers on stderr."""
+    for library in ("diffusers", "transformers"):
+        importlib.import_module(f"{library}.utils.logging").set_verbosity_error()
+
+
 class _Wide:
     """A module whose float32 is float64."""
 
