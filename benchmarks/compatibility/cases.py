@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+from importlib import import_module
 from typing import Any, Protocol
 
 import torch
@@ -18,8 +19,13 @@ SHAPES = {
     "predictor-corrector": "unipc-3",
     "stochastic": "dpmpp-2m-sde",
     "Heun-like": "heun",
-    "high-order": "adams-4",
+    "high-order": "res-3s",
+    "adaptive": "dpmpp-23",
 }
+
+
+LOOKS_AHEAD = "the pipeline reads the timestep after the coming one"  # or counts them beforehand
+EDITS = "the pipeline changes the latents between evaluations"
 
 
 class Call(Protocol):
@@ -39,6 +45,7 @@ class Peer:
         scheduler: Class of diffusers.
         config: What is set over the config of the pipeline's own scheduler, for both.
         options: Options of ``scoresde.integrations.diffusers.Scheduler``.
+        steps: What both pipelines are asked for.
         tolerance: Largest relative difference (of the root mean squares) in float64 that counts as equal.
         differs: Why the two are not equal, in a line; empty where they are.
     """
@@ -47,7 +54,8 @@ class Peer:
     scheduler: str
     config: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    tolerance: float = 1e-4
+    steps: int = 5
+    tolerance: float = 1e-9
     differs: str = ""
 
 
@@ -73,6 +81,7 @@ class Case:
             asked for so many steps; img2img leaves out `order` x the steps before its strength.
         peers: Schedulers of diffusers to compare with.
         note: What is particular, in a line.
+        not_adaptive: Why solvers that choose their steps cannot run there; empty where they can.
     """
 
     name: str
@@ -85,6 +94,7 @@ class Case:
     runs: Callable[[Sequence[float], int, int], int] = all_timesteps
     peers: tuple[Peer, ...] = ()
     note: str = ""
+    not_adaptive: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,15 @@ class Outcome:
         return self.finite and self.made == self.expected
 
 
+FAMILIES = ("image", "latent")
+
+
+def all_cases() -> tuple[Case, ...]:
+    """Every pipeline; a module of pipelines more is an entry of FAMILIES more."""
+    modules = [import_module(f".{family}", __package__) for family in FAMILIES]
+    return tuple(case for module in modules for case in module.CASES)
+
+
 @contextmanager
 def counted(network: nn.Module) -> Iterator[list[int]]:
     """Count forward calls of the network: the list's only number."""
@@ -133,19 +152,19 @@ def counted(network: nn.Module) -> Iterator[list[int]]:
 
 @contextmanager
 def recorded(scheduler: Any) -> Iterator[list[Tensor]]:
-    """Keep what the last `step` of a scheduler returned: the list's only element."""
-    last: list[Tensor] = []
+    """Keep what each `step` of a scheduler returned."""
+    states: list[Tensor] = []
     step = scheduler.step
 
     @wraps(step)  # pipelines look at its signature
     def keep(*args: Any, **named: Any) -> Any:
         result = step(*args, **named)
-        last[:] = [result[0]]  # of a tuple or of diffusers' outputs
+        states.append(result[0])  # of a tuple or of diffusers' outputs
         return result
 
     scheduler.step = keep
     try:
-        yield last
+        yield states
     finally:
         del scheduler.step
 
@@ -178,7 +197,10 @@ def run_case(
     if scheduler is not None:
         setattr(pipe, case.scheduler, scheduler(getattr(pipe, case.scheduler)))
     used = getattr(pipe, case.scheduler)
-    with counted(getattr(pipe, case.network)) as calls, recorded(used) as last, torch.no_grad():
+    with counted(getattr(pipe, case.network)) as calls, recorded(used) as states, torch.no_grad():
         sample = case.call(pipe, steps, torch.Generator().manual_seed(seed), **more)
-    timesteps = [float(t) for t in used.timesteps]
-    return Outcome(sample, last[0], case.runs(timesteps, used.order, steps), calls[0] / case.calls, len(timesteps))
+    if isinstance(used.timesteps, Tensor):
+        expected = case.runs(used.timesteps.tolist(), getattr(used, "order", 1), steps)  # UnCLIPScheduler has no order
+    else:  # made one after the other
+        expected = len(states)
+    return Outcome(sample, states[-1], expected, calls[0] / case.calls, len(used.timesteps))

@@ -1,63 +1,105 @@
-"""What tiny pipelines are built from: networks with fixed weights, inputs with fixed numbers."""
+"""What the tiny pipelines are made of: modules with fixed random weights, and fixed inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-WIDTH = 16  # of embeddings
-SIDE = 8  # of the latents
+from torch import Tensor
 
 
-def fixed(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 1) -> Tensor:
-    """Standard normal numbers that are the same in every dtype."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+def named(name: str) -> Any:
+    """A class of diffusers, which makes them when they are asked for, out of the sight of type checkers."""
+    return getattr(importlib.import_module("diffusers"), name)
 
 
-def made(make: Callable[[], nn.Module], dtype: torch.dtype, seed: int = 0) -> Any:
-    """A network with its initial weights from this seed, in evaluation mode."""
+def tiny(kind: Any, dtype: torch.dtype, seed: int = 0, **config: Any) -> Any:
+    """A module with random weights: a function of the seed, the same to rounding in every dtype.
+
+    `kind` is a class, or the name of one of diffusers.
+
+    Parameters that are zero at first (the last layers of ControlNets and transformers) are random too: otherwise half
+    of the module would do nothing.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = make().eval().requires_grad_(False)
-    return nn.Module.to(network, dtype)  # diffusers' own `to` warns of modules that stay in float32; there are none
+        module = (named(kind) if isinstance(kind, str) else kind)(**config)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                if parameter.ndim > 1 and not parameter.any():
+                    parameter.normal_(std=0.1)
+    return module.eval().requires_grad_(False).to(dtype)
 
 
-def quiet(pipe: Any) -> Any:
-    """The pipeline without its progress bar."""
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+def fixed(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    """Normal numbers, the same in every dtype to rounding."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-def autoencoder(dtype: torch.dtype, **config: Any) -> Any:
-    """A small AutoencoderKL that makes latents of half the side, with 4 channels."""
-    from diffusers import AutoencoderKL
-
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    sizes = {"latent_channels": 4, "block_out_channels": (8, 8), "norm_num_groups": 4}
-    return made(lambda: AutoencoderKL(**(blocks | sizes | config)), dtype)
+def picture(size: int, dtype: torch.dtype, channels: int = 3) -> Tensor:
+    """An image with values in [0, 1], (1, channels, size, size)."""
+    return fixed(1, channels, size, size, dtype=dtype, seed=7).sigmoid()
 
 
-def picture(dtype: torch.dtype) -> Tensor:
-    """A picture to start from, in [0, 1]."""
-    return fixed((1, 3, 2 * SIDE, 2 * SIDE), dtype, 7).sigmoid()
+def words(dtype: torch.dtype) -> dict[str, Tensor]:
+    """Embeddings of a prompt and of a negative one, 4 tokens of 8 numbers each."""
+    return {"prompt_embeds": fixed(1, 4, 8, dtype=dtype), "negative_prompt_embeds": fixed(1, 4, 8, dtype=dtype, seed=1)}
 
 
-def mask(dtype: torch.dtype) -> Tensor:
-    """The right half is to be painted."""
-    area = torch.zeros(1, 1, 2 * SIDE, 2 * SIDE, dtype=dtype)
-    area[..., SIDE:] = 1.0
-    return area
+def mask(size: int, dtype: torch.dtype) -> Tensor:
+    """1 where an image is to be painted anew: its right half; (1, 1, size, size)."""
+    return (torch.arange(size) >= size // 2).to(dtype).expand(1, 1, size, size).contiguous()
 
 
-def masked_embeddings(dtype: torch.dtype) -> dict[str, Tensor]:
-    """Embeddings of a prompt and of a negative one, with their attention masks."""
-    return {
-        "prompt_embeds": fixed((1, 5, WIDTH), dtype, 1),
-        "negative_prompt_embeds": fixed((1, 5, WIDTH), dtype, 2),
-        "prompt_attention_mask": torch.ones(1, 5, dtype=torch.long),
-        "negative_prompt_attention_mask": torch.ones(1, 5, dtype=torch.long),
-    }
+def tokenizer(length: int = 16) -> Any:
+    """CLIP's, with a vocabulary of its special tokens only: every word is unknown."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer(model_max_length=length)
+
+
+LAYER: dict[str, Any] = {
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 1,
+    "projection_dim": 8,
+}  # of CLIP
+
+
+def text_encoder(dtype: torch.dtype, length: int = 16) -> Any:
+    """CLIP's with a projection to 8 numbers."""
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    special: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    config = CLIPTextConfig(**LAYER, **special, vocab_size=8, max_position_embeddings=length)
+    return tiny(CLIPTextModelWithProjection, dtype, config=config)
+
+
+def image_encoder(dtype: torch.dtype) -> Any:
+    """CLIP's of images of 16 by 16, with a projection to 8 numbers."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    return tiny(CLIPVisionModelWithProjection, dtype, config=CLIPVisionConfig(**LAYER, image_size=16, patch_size=8))
+
+
+def prior(dtype: torch.dtype, length: int = 16) -> Any:
+    """The transformer of unCLIP and Kandinsky that denoises an image's embedding, 8 numbers."""
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 4, "embedding_dim": 8}
+    return tiny("PriorTransformer", dtype, **sizes, num_layers=1, num_embeddings=length, additional_embeddings=4)
+
+
+def autoencoder(dtype: torch.dtype, channels: int = 4) -> Any:
+    """A VAE that halves height and width, for the pipelines that want one; float32 is not forced on it."""
+    return tiny(
+        "AutoencoderKL",
+        dtype,
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=16,
+        force_upcast=False,
+    )
