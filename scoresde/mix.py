@@ -22,7 +22,7 @@ def zero(dtype: torch.dtype) -> Tensor:
 
 
 def ordered(terms: Iterable[Term]) -> Ordered:
-    """Put a mix into the order in which it costs least: a term with coefficient 1 comes first, without a multiplication.
+    """Put a mix into the order in which it costs least: a term with coefficient 1 comes first, and is not multiplied.
 
     Terms of one tensor are summed, and those whose coefficient is zero left out.
 

@@ -157,20 +157,20 @@ class Run:
         check: str = "end",
     ) -> None:
         x_T = check_state(x_T)
+        self._row, self._nfe = 0, 0
+        self._x = self._anchor = x_T.to(master_dtype(x_T.dtype))
         self._prepare(plan, x_T.dtype)
         self._predictions = Predictions(check)
-        self._row, self._nfe = 0, 0
-        self._x = self._anchor = x_T.to(self._master)
         self._noises = Noises(noise, seed, index, self._x)
         self._held: dict[int, Tensor] = {}
         self._history: list[Tensor] = []
         self._skip_rows_without_evaluation()
 
     def _prepare(self, plan: Plan, dtype: torch.dtype) -> None:
-        """What a run knows besides its state."""
+        """Make ready to go on from the state: what a run knows besides, and does not save."""
         self.plan, self._script = plan, plan.script
-        self._dtype, self._master = dtype, master_dtype(dtype)
-        self._zero = zero(self._master)
+        self._dtype = dtype
+        self._zero = zero(self._x.dtype)
 
     # -- asking
     @property
@@ -181,7 +181,7 @@ class Run:
     @property
     def x(self) -> Tensor:
         """The state to evaluate the network at, in the dtype of x_T. It is never written to later."""
-        return self._x if self._dtype is self._master else self._x.to(self._dtype)
+        return self._x if self._x.dtype is self._dtype else self._x.to(self._dtype)
 
     @property
     def point(self) -> Point:
@@ -273,15 +273,20 @@ class Run:
         for i, conversion in enumerate(line.converts, FIRST):
             values[i] = mixed(conversion, values)
         if line.noises:
-            for k in line.draws:
-                self._held[k] = self._noises.draw(k, self.plan.spans[k], self._x)
-            values += [self._held[k] for k in line.noises]
-            for k in line.drops:
-                del self._held[k]
+            values += self._draw(line)
         self._x = mixed(line.x, values)
         self._anchor = self._x if line.anchor is None else mixed(line.anchor, values)
         self._history = values[FIRST : FIRST + line.keep]
         self._row += 1
+
+    def _draw(self, line: Line) -> list[Tensor]:
+        """The noises of a line; those that later rows use again are held."""
+        for k in line.draws:
+            self._held[k] = self._noises.draw(k, self.plan.spans[k], self._x)
+        noises = [self._held[k] for k in line.noises]
+        for k in line.drops:
+            del self._held[k]
+        return noises
 
     def _skip_rows_without_evaluation(self) -> None:
         while self._row in self._script.silent:
@@ -329,13 +334,13 @@ class Run:
             what = "a noise function or path; pass the same one" if noise is None else f"noise={mode!r}; pass none"
             raise ValueError(f"noise: this run was started with {what} to go on")
         run = cls.__new__(cls)
+        run._x = state["x"]
         run._prepare(Plan.from_json(state["plan"]), getattr(torch, state["dtype"]))
         run._noises = Noises(noise or mode, state["seed"], state["index"], state["x"])
         run._held = dict(state.get("held", {}))
         run._predictions = Predictions(state["check"])
         run._predictions.marks, run._predictions.times = list(state["marks"].unbind()), list(state["marked_times"])
         run._row, run._nfe = state["row"], state["nfe"]
-        run._x = state["x"]
         run._anchor = run._x if state["anchor"] is None else state["anchor"]
         run._history = list(state["history"])
         return run

@@ -24,6 +24,7 @@ class Line(NamedTuple):
     """What to do at one row, told a prediction of one kind.
 
     Attributes:
+        kind: of the prediction told.
         t: the time of the evaluation; NaN if there is none.
         pair: the row takes the unconditional prediction too.
         converts: for each prediction of the row, the mix that takes its place, as the history keeps it; () if no
@@ -36,6 +37,7 @@ class Line(NamedTuple):
         drops: noises that no later row uses.
     """
 
+    kind: str
     t: float
     pair: bool
     converts: tuple[Ordered, ...]
@@ -93,6 +95,7 @@ class Script(dict[tuple[int, str], Line]):
             )
 
         return Line(
+            kind=kind,
             t=float("nan") if row.at is None else row.at.t,
             pair=row.pair,
             converts=tuple(map(ordered, converted)) if keep_any and kind != row.kind else (),
