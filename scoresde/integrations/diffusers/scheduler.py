@@ -377,6 +377,8 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             kind, prediction = "x0", self._denoised(run.x, model_output, point)
         run.tell(prediction, kind)
         x = run.sample if run.done else run.x
+        if not run.done and getattr(run, "anchored", False) and x.dtype == master_dtype(x.dtype):
+            x = x.clone()  # what is changed in place has to differ from the state for the change to reach the anchor
         self._given, self._given_version = x, _version(x)
         if not return_dict:
             return (x,)
