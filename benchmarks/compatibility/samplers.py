@@ -20,7 +20,11 @@ def ours(solver: str, **options: Any) -> Callable[[Any], Any]:
     """Makes our scheduler from a pipeline's own, as the README does."""
     from scoresde.integrations.diffusers import Scheduler
 
-    return lambda own: Scheduler.from_config(own.config, solver=solver, **options)
+    def make(own: Any) -> Any:
+        config = {**own.config, "_class_name": type(own).__name__}  # as it has when a pipeline is loaded
+        return Scheduler.from_config(config, solver=solver, **options)
+
+    return make
 
 
 def theirs(name: str, config: Mapping[str, Any]) -> Callable[[Any], Any]:
