@@ -31,7 +31,8 @@ def with_image(call: Call, masked: bool = False) -> Call:
 
     def run(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
         dtype = pipe.transformer.dtype
-        given = {"image": picture(16, dtype), "strength": STRENGTH, **({"mask_image": mask(16, dtype)} * masked)}
+        given = {"image": picture(16, dtype), "strength": STRENGTH}
+        given |= {"mask_image": mask(16, dtype)} if masked else {}
         return call(pipe, steps, generator, **given, **more)
 
     return run
