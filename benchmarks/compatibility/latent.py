@@ -276,7 +276,7 @@ def _pixart_call(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
 INPAINT = _with(_sd_call, masked=True, strength=STRENGTH, height=16, width=16)
 
 CASES = (
-    Case("DiT", "latent", _dit, _dit_call, "transformer"),
+    Case("DiT", "latent", _dit, _dit_call, "transformer", not_adaptive=EDITS),
     Case("Latent Diffusion", "latent", _ldm, _ldm_call),
     Case("Stable Diffusion 1", "latent", _sd("StableDiffusionPipeline"), _sd_call),
     Case("Stable Diffusion 2", "latent", _sd("StableDiffusionPipeline", prediction="v_prediction"), _sd_call),
@@ -309,6 +309,7 @@ CASES = (
         "latent",
         _sd("StableDiffusionControlNetPipeline", control=True),
         _with(_sd_call, height=16, width=16),
+        not_adaptive=LOOKS_AHEAD,
     ),
     Case("Stable Diffusion XL", "latent", _sdxl("StableDiffusionXLPipeline"), _sdxl_call),
     Case(

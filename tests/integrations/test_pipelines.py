@@ -45,7 +45,7 @@ def test_counting_steps(case: Case, solver: str) -> None:
 
 @pytest.mark.parametrize(("case", "peer"), PEERS, ids=lambda it: getattr(it, "name", None) or it.scheduler)
 def test_equal_to_diffusers(case: Case, peer: Peer) -> None:
-    found = compare(case, peer, peer.steps)
+    found = compare(case, peer)
     assert (found <= peer.tolerance) == (not peer.differs), found
 
 
