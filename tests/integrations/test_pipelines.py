@@ -139,6 +139,18 @@ def test_base_and_refiner_are_one_run() -> None:
     torch.testing.assert_close(rest, whole, rtol=1e-9, atol=1e-9)
 
 
+def test_handed_over_but_for_a_factor() -> None:
+    """Where diffusers' Euler keeps x/alpha, ours keeps x: the latents of denoising_end are proportional."""
+    case = CASES["Stable Diffusion XL base, denoising_end"]
+    make = theirs("EulerDiscreteScheduler", {})
+    with in_float64("EulerDiscreteScheduler"):
+        expected = run_case(case, make, 5, torch.float64).state
+    got = run_case(case, lambda own: ours("euler", rounding="grid", textbook=True)(make(own)), 5, torch.float64).state
+    factor = (got / expected).flatten()
+    assert factor[0] < 0.9
+    torch.testing.assert_close(factor, factor[:1].expand_as(factor), rtol=1e-9, atol=0.0)
+
+
 def test_pipeline_saved_and_loaded(tmp_path: Path) -> None:
     from benchmarks.compatibility.parts import named
 
