@@ -160,7 +160,10 @@ def test_pipeline_saved_and_loaded(tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path)
     again = named("DiffusionPipeline").from_pretrained(tmp_path, local_files_only=True)
     assert type(again.scheduler) is type(pipe.scheduler)
-    assert dict(again.scheduler.config) == dict(pipe.scheduler.config)
+    kept, given = (
+        {key: value for key, value in each.scheduler.config.items() if key[0] != "_"} for each in (again, pipe)
+    )
+    assert kept == given
     for each in (pipe, again):
         each.set_progress_bar_config(disable=True)
     one, other = (case.call(each, 4, torch.Generator().manual_seed(0)) for each in (pipe, again))
