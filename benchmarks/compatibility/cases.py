@@ -128,7 +128,7 @@ class Outcome:
         return self.finite and self.made == self.expected
 
 
-FAMILIES = ("image", "latent")
+FAMILIES = ("image", "latent", "transformer", "video", "audio")
 
 
 def all_cases() -> tuple[Case, ...]:

@@ -90,7 +90,7 @@ def prior(dtype: torch.dtype, length: int = 16) -> Any:
     return tiny("PriorTransformer", dtype, **sizes, num_layers=1, num_embeddings=length, additional_embeddings=4)
 
 
-def autoencoder(dtype: torch.dtype, channels: int = 4) -> Any:
+def autoencoder(dtype: torch.dtype, channels: int = 4, **config: Any) -> Any:
     """A VAE that halves height and width, for the pipelines that want one; float32 is not forced on it."""
     return tiny(
         "AutoencoderKL",
@@ -102,4 +102,5 @@ def autoencoder(dtype: torch.dtype, channels: int = 4) -> Any:
         norm_num_groups=4,
         sample_size=16,
         force_upcast=False,
+        **config,
     )

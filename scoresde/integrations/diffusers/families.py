@@ -178,17 +178,16 @@ def table(facts: Facts, o: Options) -> Built:
         # Noisier than the table (Stable Video Diffusion): the levels are exact, and so are labels that are a formula.
         sde = Angle.between(convert.low or low, convert.high)
     number, kind = Number(sde), _kind(o, flow=False)
-    labels: Labels = Entries(process)
-    if o.get("timestep_type") == "continuous" and kind == "v":
-        labels = OfNumber(number, "c_noise")
-    elif facts.between:
-        labels = Between(process, number, log=convert is not None)
+    places: Labels = Between(process, number, log=convert is not None) if facts.between else Entries(process)
+    continuous = o.get("timestep_type") == "continuous" and kind == "v"
+    labels = OfNumber(number, "c_noise") if continuous else places
     end, told, whole = _end(facts, o, low), ROUNDS[facts.rounds](o), not isinstance(labels, OfNumber)
     log_linear = o.get("interpolation_type") == "log_linear"
     if log_linear and convert is None:
         return Built(sde, kind, LogLinear(number, labels, low, told, whole, high))
     schedule = TableSchedule(
         number, labels, end, told, whole,
+        places=places,
         n=process.n,
         spacing=_spacing(o),
         spare=facts.spare,

@@ -109,6 +109,7 @@ class TableSchedule(Schedule):
     """Indices of a trained table.
 
     Attributes:
+        places: times at indices of the table; None if they are the labels.
         n: entries of the table.
         spacing: "linspace", "leading" or "trailing".
         spare: spaced for this many steps more, of which the last is left out.
@@ -119,6 +120,7 @@ class TableSchedule(Schedule):
         ends: (high, low) between which, or None for the first and last of the indices' own.
     """
 
+    places: Labels | None = None
     n: int = 1000
     spacing: str = "linspace"
     spare: int = 0
@@ -140,7 +142,8 @@ class TableSchedule(Schedule):
                 f"num_inference_steps={steps} with steps_offset={self.offset} begins at step {indices[0]:g} of a table "
                 f"of {self.n}; at most {self.n // (self.offset + 1)} steps fit"
             )
-        times = [self.labels.time(i) for i in indices]
+        places = self.labels if self.places is None else self.places
+        times = [places.time(i) for i in indices]
         if self.convert is None:
             return times
         return [self.number.time(v) for v in self.convert(self.number.at(times[0]), self.number.at(times[-1]), steps)]
