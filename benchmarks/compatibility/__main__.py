@@ -59,7 +59,7 @@ def schedulers() -> Rows:
     rows = []
     for case in all_cases():
         for peer in case.peers:
-            found = compare(case, peer, peer.steps)
+            found = compare(case, peer)
             rows.append(
                 {
                     "pipeline": case.name,

@@ -44,7 +44,8 @@ class Peer:
         solver: Name of the solver here.
         scheduler: Class of diffusers.
         config: What is set over the config of the pipeline's own scheduler, for both.
-        options: Options of ``scoresde.integrations.diffusers.Scheduler``.
+        options: Options of ``scoresde.integrations.diffusers.Scheduler`` besides MAXIMUM of samplers.py.
+        arguments: Of the pipeline, for both.
         steps: What both pipelines are asked for.
         tolerance: Largest relative difference (of the root mean squares) in float64 that counts as equal.
         differs: Why the two are not equal, in a line; empty where they are.
@@ -54,6 +55,7 @@ class Peer:
     scheduler: str
     config: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 5
     tolerance: float = 1e-9
     differs: str = ""
@@ -197,7 +199,9 @@ def run_case(
     if scheduler is not None:
         setattr(pipe, case.scheduler, scheduler(getattr(pipe, case.scheduler)))
     used = getattr(pipe, case.scheduler)
-    with counted(getattr(pipe, case.network)) as calls, recorded(used) as states, torch.no_grad():
+    network = getattr(pipe, case.network)
+    with counted(network) as calls, recorded(used) as states, torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)  # some pipelines do not pass their generator to `step`
         sample = case.call(pipe, steps, torch.Generator().manual_seed(seed), **more)
     if isinstance(used.timesteps, Tensor):
         expected = case.runs(used.timesteps.tolist(), getattr(used, "order", 1), steps)  # UnCLIPScheduler has no order

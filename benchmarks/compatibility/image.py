@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import peers
 from .cases import LOOKS_AHEAD, Call, Case
 from .parts import named, picture, prior, text_encoder, tiny, tokenizer, words
 
@@ -140,8 +141,8 @@ def _all_but_last(timesteps: Sequence[float], order: int, asked: int) -> int:
 
 
 CASES = (
-    Case("DDPM", "image", _ddpm, _unconditional),
-    Case("DDIM", "image", _ddim, _unconditional),
+    Case("DDPM", "image", _ddpm, _unconditional, peers=(*peers.LIMITED, peers.NOT_EULER)),
+    Case("DDIM", "image", _ddim, _unconditional, peers=(*peers.LIMITED[1:], peers.FOLLOWED)),
     Case(
         "unCLIP prior",
         "image",
@@ -150,6 +151,7 @@ CASES = (
         "prior",
         scheduler="prior_scheduler",
         not_adaptive=LOOKS_AHEAD,
+        peers=(peers.UNCLIP,),
     ),
     Case(
         "unCLIP decoder",
@@ -159,6 +161,7 @@ CASES = (
         "decoder",
         scheduler="decoder_scheduler",
         not_adaptive=LOOKS_AHEAD,
+        peers=(peers.UNCLIP_VARIANCE,),
     ),
     Case(
         "unCLIP super-resolution",
@@ -169,7 +172,8 @@ CASES = (
         scheduler="super_res_scheduler",
         runs=_all_but_last,
         not_adaptive=LOOKS_AHEAD,
+        peers=(peers.UNCLIP,),
     ),
-    Case("DeepFloyd IF, stage I", "image", _if_first, _if_call),
-    Case("DeepFloyd IF, stage II", "image", _if_second, _if_second_call),
+    Case("DeepFloyd IF, stage I", "image", _if_first, _if_call, peers=(*peers.VARIANCE, peers.EVERYWHERE[1])),
+    Case("DeepFloyd IF, stage II", "image", _if_second, _if_second_call, peers=(*peers.VARIANCE, peers.EVERYWHERE[1])),
 )

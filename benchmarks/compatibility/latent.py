@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import peers
 from .cases import EDITS, LOOKS_AHEAD, Call, Case
 from .parts import autoencoder, fixed, image_encoder, mask, named, picture, prior, text_encoder, tiny, tokenizer, words
 
@@ -68,7 +69,7 @@ def _ldm(dtype: torch.dtype) -> Any:
     }
     bert = tiny(LDMBertModel, dtype, config=LDMBertConfig(**sizes, d_model=8))
     scheduler = named("DDIMScheduler")(
-        beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False
+        beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False
     )
     return named("LDMTextToImagePipeline")(autoencoder(dtype), bert, tokenizer(77), _unet(dtype, **UP), scheduler)
 
@@ -122,6 +123,11 @@ def _with(call: Call, *, masked: bool = False, image: str = "image", **fixed_arg
 def after_strength(timesteps: Sequence[float], order: int, asked: int) -> int:
     """What img2img runs: all but the steps before its strength."""
     return len(timesteps) - (asked - min(int(asked * STRENGTH), asked)) * order
+
+
+def after_calls(timesteps: Sequence[float], order: int, asked: int) -> int:
+    """What Kandinsky's img2img runs: it forgets `order`."""
+    return after_strength(timesteps, 1, asked)
 
 
 def _sdxl(kind: str, refiner: bool = False) -> Build:
@@ -276,16 +282,37 @@ def _pixart_call(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
 INPAINT = _with(_sd_call, masked=True, strength=STRENGTH, height=16, width=16)
 
 CASES = (
-    Case("DiT", "latent", _dit, _dit_call, "transformer"),
-    Case("Latent Diffusion", "latent", _ldm, _ldm_call),
-    Case("Stable Diffusion 1", "latent", _sd("StableDiffusionPipeline"), _sd_call),
-    Case("Stable Diffusion 2", "latent", _sd("StableDiffusionPipeline", prediction="v_prediction"), _sd_call),
+    Case(
+        "DiT",
+        "latent",
+        _dit,
+        _dit_call,
+        "transformer",
+        not_adaptive=EDITS,
+        peers=(*peers.EVERYWHERE, peers.DDPM, peers.NOT_EULER),
+    ),
+    Case(
+        "Latent Diffusion",
+        "latent",
+        _ldm,
+        _ldm_call,
+        peers=(*peers.EVERYWHERE, peers.PLMS, peers.DDIM_TO_ITSELF, peers.NOT_EULER),
+    ),
+    Case("Stable Diffusion 1", "latent", _sd("StableDiffusionPipeline"), _sd_call, peers=peers.ALL),
+    Case(
+        "Stable Diffusion 2",
+        "latent",
+        _sd("StableDiffusionPipeline", prediction="v_prediction"),
+        _sd_call,
+        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.DDPM, peers.PLMS_OF_V),
+    ),
     Case(
         "Stable Diffusion img2img",
         "latent",
         _sd("StableDiffusionImg2ImgPipeline"),
         _with(_sd_call, strength=STRENGTH),
         runs=after_strength,
+        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.DDPM, peers.PLMS_FROM_THE_MIDDLE),
     ),
     Case(
         "Stable Diffusion inpaint",
@@ -295,6 +322,7 @@ CASES = (
         runs=after_strength,
         note="a network of 4 channels: the known half is put back, with noise, after every evaluation",
         not_adaptive=EDITS,
+        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.DDPM, peers.PLMS_FROM_THE_MIDDLE),
     ),
     Case(
         "Stable Diffusion inpaint, 9 channels",
@@ -303,20 +331,30 @@ CASES = (
         INPAINT,
         runs=after_strength,
         note="the network sees mask and image",
+        peers=(*peers.EVERYWHERE, *peers.SCALED),
     ),
     Case(
         "Stable Diffusion ControlNet",
         "latent",
         _sd("StableDiffusionControlNetPipeline", control=True),
         _with(_sd_call, height=16, width=16),
+        not_adaptive=LOOKS_AHEAD,
+        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.PLMS),
     ),
-    Case("Stable Diffusion XL", "latent", _sdxl("StableDiffusionXLPipeline"), _sdxl_call),
+    Case(
+        "Stable Diffusion XL",
+        "latent",
+        _sdxl("StableDiffusionXLPipeline"),
+        _sdxl_call,
+        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.DDPM, peers.PLMS),
+    ),
     Case(
         "Stable Diffusion XL img2img",
         "latent",
         _sdxl("StableDiffusionXLImg2ImgPipeline"),
         _with(_sdxl_call, strength=STRENGTH),
         runs=after_strength,
+        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.DDPM, peers.PLMS_FROM_THE_MIDDLE),
     ),
     Case(
         "Stable Diffusion XL base, denoising_end",
@@ -325,6 +363,7 @@ CASES = (
         _sdxl_base,
         runs=before_split,
         not_adaptive=LOOKS_AHEAD,
+        peers=(*peers.EVERYWHERE, peers.SPLIT),
     ),
     Case(
         "Stable Diffusion XL refiner, denoising_start",
@@ -333,15 +372,32 @@ CASES = (
         _sdxl_refine,
         runs=after_split,
         not_adaptive=LOOKS_AHEAD,
+        peers=(*peers.EVERYWHERE, peers.SPLIT),
     ),
-    Case("Kandinsky 2.2 prior", "latent", _kandinsky_prior, _kandinsky_prior_call, "prior", not_adaptive=LOOKS_AHEAD),
-    Case("Kandinsky 2.2", "latent", _kandinsky("KandinskyV22Pipeline"), _kandinsky_call),
+    Case(
+        "Kandinsky 2.2 prior",
+        "latent",
+        _kandinsky_prior,
+        _kandinsky_prior_call,
+        "prior",
+        not_adaptive=LOOKS_AHEAD,
+        peers=(peers.UNCLIP,),
+    ),
+    Case("Kandinsky 2.2", "latent", _kandinsky("KandinskyV22Pipeline"), _kandinsky_call, peers=peers.VARIANCE),
     Case(
         "Kandinsky 2.2 img2img",
         "latent",
         _kandinsky("KandinskyV22Img2ImgPipeline"),
         _with(_kandinsky_call, strength=STRENGTH),
-        runs=after_strength,
+        runs=after_calls,
+        peers=peers.VARIANCE,
     ),
-    Case("PixArt", "latent", _pixart, _pixart_call, "transformer"),
+    Case(
+        "PixArt",
+        "latent",
+        _pixart,
+        _pixart_call,
+        "transformer",
+        peers=(*peers.EVERYWHERE[1:], *peers.SCALED, peers.DDPM),
+    ),
 )

@@ -71,10 +71,13 @@ def in_float64(name: str) -> Iterator[None]:
             setattr(module, key, value)
 
 
-def compare(case: Case, peer: Peer, steps: int) -> float:
-    """Relative difference of the last states, in float64, of a run with our solver and of one with diffusers'."""
+def compare(case: Case, peer: Peer, dtype: torch.dtype = torch.float64) -> float:
+    """Relative difference of the last states of a run with our solver and of one with diffusers'."""
+
+    def mine(own: Any) -> Any:
+        return ours(peer.solver, **{**MAXIMUM, **peer.options})(make(own))
+
     make = theirs(peer.scheduler, peer.config)
-    with in_float64(peer.scheduler):
-        expected = run_case(case, make, steps, torch.float64)
-    got = run_case(case, lambda own: ours(peer.solver, **{**MAXIMUM, **peer.options})(make(own)), steps, torch.float64)
+    with in_float64(peer.scheduler):  # for both: pipelines have other schedulers of the same class
+        expected, got = (run_case(case, it, peer.steps, dtype, **peer.arguments) for it in (make, mine))
     return difference(got.state, expected.state)

@@ -356,7 +356,9 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         generator: torch.Generator | list[torch.Generator] | None = None,
         return_dict: bool = True,
         variance_noise: Tensor | None = None,
-    ) -> StepOutput | tuple[Tensor]:
+        use_clipped_model_output: bool | None = None,
+        prev_timestep: Any = None,
+    ) -> StepOutput:
         """Take the network's output at (sample, timestep), and give the state to evaluate at next.
 
         Args:
@@ -367,8 +369,10 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             sample: what this method returned last, or changed by the pipeline.
             eta: of solvers that have it: the share of fresh noise, in place of the solver's own. 0 leaves it.
             generator: of the noises; or one for each sample.
-            return_dict: False for a tuple.
+            return_dict: for pipelines that say it: what is returned can be taken as a tuple of two and by attributes.
             variance_noise: standard normal noise for this step, in place of drawing it.
+            use_clipped_model_output: for pipelines that say it: noise predictions always follow the limited x0.
+            prev_timestep: for pipelines that say it: the plan knows what comes next.
 
         Raises:
             ValueError: no timesteps, a run that is over, or wrong shapes.
@@ -394,8 +398,6 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         if not run.done and getattr(run, "anchored", False) and x.dtype == master_dtype(x.dtype):
             x = x.clone()  # what is changed in place has to differ from the state for the change to reach the anchor
         self._given, self._given_version = x, _version(x)
-        if not return_dict:
-            return (x,)
         return StepOutput(x, lambda: self._denoised(given, model_output, point))
 
     def _start(self, timestep: Any, sample: Tensor, eta: float) -> Stepping:
