@@ -105,7 +105,7 @@ class Model:
 
 class DenoiserModel(Model):
     """A Denoiser of any process as a model: x is scaled from the model's process to the denoiser's at the same
-    signal-to-noise ratio. Noise levels beyond the denoiser's process are told as its last one.
+    signal-to-noise ratio. Levels above that of the process's T, as churn makes them, are told as they are.
 
     Called by others with sigma on a device, it reads sigma back once a call; the samplers here do not need that.
     """
@@ -140,7 +140,11 @@ class DenoiserModel(Model):
     def _place(self, level: float) -> tuple[float, float]:
         """The denoiser's time at a level, and the factor from the model's x to the denoiser's."""
         process, sde = PROCESSES[self.process], self.denoiser.sde
-        t = min(sde.t_at_lam(process.lam(level)), sde.T) if level > 0.0 else 0.0
+        t = sde.t_at_lam(process.lam(level)) if level > 0.0 else 0.0
+        if not math.isfinite(t):  # pure noise, which the denoiser's process never quite is
+            t = sde.T
+        elif t <= 0.0 < level:  # VE has no noise level below its sigma_min
+            t = sde.eps
         return t, (sde.alpha(t) + sde.sigma(t)) / process.size(level)
 
 
