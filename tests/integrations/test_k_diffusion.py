@@ -351,6 +351,27 @@ def test_noise_of_stages() -> None:
     assert requested("sample_seeds_2") == [pytest.approx(pair) for pair in parts]
 
 
+def test_noise_of_functions_without_sigmas() -> None:
+    """No step aims below sigma_min, so the last one adds no noise; the steps before it join up."""
+    requests: list[tuple[float, float]] = []
+    told = Recorder()
+
+    def sampler(sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        requests.append((sigma.item(), sigma_next.item()))
+        return torch.ones(4, 3)
+
+    kd.sample_dpm_fast(told, start(), 0.02, 20.0, 7, eta=1.0, noise_sampler=sampler)
+    assert requests == [pytest.approx((20.0, 2.0)), pytest.approx((2.0, 0.2))]
+    assert len(told.sigmas) == 7
+    assert min(told.sigmas) > 0.02
+    requests.clear()
+    _, info = kd.sample_dpm_adaptive(told, start(), 0.02, 20.0, eta=0.7, noise_sampler=sampler, return_info=True)
+    assert len(requests) == info["n_accept"] - 1
+    assert requests[0][0] == 20.0
+    assert [t for _, t in requests[:-1]] == [s for s, _ in requests[1:]]
+    assert min(told.sigmas) > 0.02
+
+
 def test_noise_that_counts_for_nothing_is_not_drawn() -> None:
     assert requested("sample_euler_ancestral", eta=0.0) == []
     assert requested("sample_dpmpp_sde", s_noise=0.0) == []
@@ -395,6 +416,11 @@ def test_stochastic_default_is_one_path() -> None:
     while not run.done:
         run.tell(model(run.x, torch.full((4,), run.t, dtype=torch.float64)))
     torch.testing.assert_close(out, run.sample)
+    for function in (kd.sample_dpmpp_2m_sde, kd.sample_dpmpp_3m_sde):
+        torch.manual_seed(4)
+        out = function(model, start(), SIGMAS)
+        torch.manual_seed(4)
+        assert torch.equal(out, function(model, start(), SIGMAS, noise_sampler=kd.BrownianNoiseSampler(start())))
 
 
 @pytest.mark.slow
@@ -607,11 +633,27 @@ def test_wrap_finds_the_range_of_k_diffusions_wrappers() -> None:
 
 
 def test_levels_beyond_the_denoisers_process() -> None:
-    """Churn asks above sigma_max, and a last sigma may lie below VE's sigma_min."""
+    """Churn asks above sigma_max, a last sigma may lie below VE's sigma_min, and a flow starts from pure noise."""
+    told: list[float] = []
+
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        told.append(t[0].item())
+        return x
+
     for sde in (ss.VP(), ss.VE(), PROCESSES["discrete"]):
-        wrapped = kd.wrap(target().denoiser(sde))
-        for level in (1e-3, 1e3):
-            assert torch.isfinite(wrapped(start(level), torch.full((4,), level, dtype=torch.float64))).all()
+        denoiser = ss.Denoiser(net, sde)
+        for process, level in (("edm", 1e-3), ("edm", 1e3), ("flow", 1.0)):
+            x = kd.wrap(denoiser, process=process)(start(level), torch.full((4,), level, dtype=torch.float64))
+            assert torch.isfinite(x).all()
+            assert 0.0 < told.pop() <= (sde.T if process == "flow" else math.inf)
+    assert torch.equal(kd.wrap(denoiser)(start(), torch.zeros(4)), start())
+
+
+def test_a_wrapped_model_sees_the_dtype_of_x() -> None:
+    told = Recorder(lambda x, s: x / (1 + s[:, None] ** 2))
+    with torch.no_grad():
+        assert kd.wrap(told, 0.03, 20.0)(start(1.0, torch.float16), 0.5).dtype == torch.float16
+    assert told.sigmas == [0.5]
 
 
 # -- arguments --------------------------------------------------------------------------------------------------------
@@ -693,7 +735,7 @@ def test_sigmas_may_be_anything_that_decreases() -> None:
     torch.testing.assert_close(lists, kd.sample_dpmpp_2m(model, start(), SIGMAS))
     torch.testing.assert_close(kd.sample_lms(model, start(), SIGMAS[3:]), model(start(), SIGMAS[3].expand(4)))
     shifted = torch.tensor([1.0000001, 0.5, 0.0])  # float32 arithmetic of a shift
-    assert torch.isfinite(kd.sample_euler(of_flow(), start(1.0), shifted)).all()
+    assert torch.isfinite(kd.sample_ddpm(of_flow(), start(1.0), shifted)).all()
 
 
 @pytest.mark.slow

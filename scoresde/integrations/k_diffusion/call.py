@@ -165,9 +165,7 @@ class Call:
             self.callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma_hat, "denoised": denoised})
 
     def sigma(self, level: float) -> Tensor:
-        """A noise level as a tensor (): that of the user's sigmas, if it is one of them."""
-        if level in self.levels:
-            return self.sigmas[self.levels.index(level)]
+        """A noise level as a tensor (), like those of the user's sigmas; made without waiting for the device."""
         return torch.full((), level, dtype=self.sigmas.dtype, device=self.sigmas.device)
 
 
