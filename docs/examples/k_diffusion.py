@@ -7,7 +7,8 @@ from scoresde.integrations import k_diffusion as K  # was: from k_diffusion impo
 from scoresde.targets import GaussianMixture
 
 # A model as k-diffusion has it, model(x, sigma) -> denoised. Here the exact one of two clusters in the plane.
-clusters = GaussianMixture([0.3, 0.7], [[-2.0, 0.0], [2.0, 1.0]], [[[0.2, 0.0], [0.0, 0.2]]] * 2)
+means = torch.tensor([[-2.0, 0.0], [2.0, 1.0]])
+clusters = GaussianMixture(torch.tensor([0.3, 0.7]), means, 0.2 * torch.eye(2).repeat(2, 1, 1))
 model = K.wrap(clusters.denoiser(ss.EDM()))
 
 torch.manual_seed(0)

@@ -115,8 +115,8 @@ class Call:
         at = [self.levels[0]]
 
         def noise(k: int) -> Tensor:
-            i = next(i for i, level in enumerate([*self.levels, -1.0]) if level < at[0]) - 1
-            return draw(i, sde.point(min(at[0], sde.T)), sde.point(self.levels[min(i + 1, len(self.levels) - 1)]))
+            below = next((i for i, level in enumerate(self.levels) if level < at[0]), len(self.levels) - 1)
+            return draw(below - 1, sde.point(at[0]), sde.point(self.levels[below]))
 
         def noting(i: int, x: Tensor, level: float, denoised: Tensor) -> None:
             at[0] = level
