@@ -74,6 +74,8 @@ def test_bad_arguments_of_single_functions() -> None:
         kd.Model(never, "const")
     with pytest.raises(ValueError, match="sigma_min: pass the range"):
         kd.wrap(never)
+    with pytest.raises(ValueError, match="process='edm': the model is of process 'flow' already"):
+        kd.wrap(kd.Model(never, "flow"), process="edm")
     with pytest.raises(ValueError, match="leave them out"):
         kd.wrap(target().denoiser(ss.EDM()), 0.1, 2.0)
     with pytest.raises(TypeError, match=r"denoiser must be a scoresde.Denoiser"):

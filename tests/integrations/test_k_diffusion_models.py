@@ -139,6 +139,8 @@ def test_wrap_finds_the_range_of_k_diffusions_wrappers() -> None:
         sde = kd.wrap(Wrapper(**known)).sde
         assert (sde.eps, sde.T) == pytest.approx((0.03, 14.6))
     assert kd.wrap(Wrapper(**vars(discrete)), sigma_max=9.0).sde.T == 9.0
+    assert isinstance(kd.wrap(model, process="flow").sde, ss.RectifiedFlow)
+    assert kd.Model(Wrapper(**vars(discrete)), sigma_max=9.0).sigma_min == pytest.approx(0.03)
     out = ss.sample(kd.wrap(model, 0.03, 20.0), (2, 3), solver="dpmpp-2m", steps=6)
     assert torch.isfinite(out).all()
 
