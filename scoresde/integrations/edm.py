@@ -47,7 +47,8 @@ def from_edm(
 
     Args:
         net: the network.
-        sigma_min, sigma_max: the range of the process; by default 0.002 to 80, or what the network supports of it.
+        sigma_min, sigma_max: the range of the process; by default 0.002 to 80, or what the network supports of it. Each
+            is moved to the nearest level that the network has (``net.round_sigma``).
         label_dim: classes; by default the network's ``label_dim``. If neither is known, labels are passed on as given.
         round_sigma: tell the network ``net.round_sigma(sigma)`` in place of sigma. To have the noise levels themselves
             rounded, as the official sampler does, pass the grid through :func:`round_times`.
@@ -112,10 +113,15 @@ def _process(net: Any, sigma_min: float | None, sigma_max: float | None) -> EDM:
     for name, given in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
         if given is not None and not low <= given <= high:
             raise ValueError(f"{name}={given} is outside the network's range, {low:.4g} to {high:.4g}")
-    return EDM(
+    ends = (
         max(SIGMA_MIN, low) if sigma_min is None else sigma_min,
         min(SIGMA_MAX, high) if sigma_max is None else sigma_max,
     )
+    if callable(getattr(net, "round_sigma", None)):
+        # So that a rounded grid lies within the process. A table ends in 0, where no process does.
+        rounded = net.round_sigma(torch.tensor(ends, dtype=torch.float64)).tolist()
+        ends = tuple(near or end for near, end in zip(rounded, ends, strict=True))
+    return EDM(*ends)
 
 
 def _need_rounding(net: Any) -> None:

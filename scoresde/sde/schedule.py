@@ -30,14 +30,19 @@ def slopes(sde: SDE, t: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: sigma does not depend on t through torch operations.
     """
+    return _with_slopes(lambda u: (sde.alpha(u), sde.sigma(u)), t.to(torch.float64))[2:]
+
+
+def _with_slopes(levels: Levels, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(alpha, sigma, alpha', sigma') at t, float64 of its shape."""
     with torch.inference_mode(False), torch.enable_grad():  # sampling runs without gradients
-        u = t.detach().to(torch.float64).clone().requires_grad_()
-        alpha, sigma = sde.alpha(u), sde.sigma(u)
+        u = t.detach().clone().requires_grad_()
+        alpha, sigma = levels(u)
         if not sigma.requires_grad:
-            raise ValueError(f"the sigma of {sde!r} must be computed from its argument with torch operations")
-        (rise,) = torch.autograd.grad(sigma.sum(), u)
+            raise ValueError("sigma must be computed from the given times with torch operations, to have a slope")
+        (rise,) = torch.autograd.grad(sigma.sum(), u, retain_graph=alpha.requires_grad)  # they may share a part
         fall = torch.autograd.grad(alpha.sum(), u)[0] if alpha.requires_grad else torch.zeros_like(u)
-    return fall, rise
+    return alpha.detach(), sigma.detach(), fall, rise
 
 
 @dataclass(frozen=True)
@@ -128,10 +133,10 @@ class Schedule(SDE):
         i = torch.searchsorted(falling, -lam).clamp(1, len(times) - 1)
         low, high = times[i - 1], times[i]
         outside = (-lam < falling[0]) | (-lam >= falling[-1])
-        t = 0.5 * (low + high)
+        part = (-lam - falling[i - 1]) / (falling[i] - falling[i - 1])
+        t = low + (high - low) * torch.where((part > 0) & (part < 1), part, 0.5)
         for _ in range(_STEPS):
-            fall, rise = slopes(self, t)
-            alpha, sigma = self.levels(t)
+            alpha, sigma, fall, rise = _with_slopes(self.levels, t)
             excess = alpha.log() - sigma.log() - lam
             low, high = torch.where(excess >= 0, t, low), torch.where(excess <= 0, t, high)
             step = t - excess / (fall / alpha - rise / sigma)
