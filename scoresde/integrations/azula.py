@@ -115,7 +115,7 @@ class ScoresdeDenoiser(nn.Module):
         return t.cpu().to(torch.float64) * self.denoiser.sde.T
 
 
-def to_azula(denoiser: BaseDenoiser) -> ScoresdeDenoiser:
+def to_azula(denoiser: BaseDenoiser) -> Any:  # a ScoresdeDenoiser; azula's samplers are typed to take their own class
     """A denoiser of this package for azula's samplers: ``azula.sample.DDIMSampler(to_azula(denoiser), steps=20)``.
 
     azula's time runs over [0, 1] whatever the process: t there is t sde.T here. At t = 0 there is no noise left here,

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 __all__ = ["load_state", "read_state"]
+
+Net = TypeVar("Net", bound=nn.Module)
 
 PREFIXES = ("", "ema.", "module.", "ema.module.", "module.ema.", "_orig_mod.", "net.", "model.", "state_dict.")
 SHOWN = 3  # names in a message
@@ -57,8 +59,8 @@ def read_state(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
 
 
 def load_state(
-    net: nn.Module, source: str | Path | Mapping[str, Tensor], *, prefix: str | None = None, key: str | None = None
-) -> nn.Module:
+    net: Net, source: str | Path | Mapping[str, Tensor], *, prefix: str | None = None, key: str | None = None
+) -> Net:
     """Fill a network with weights from a file, each of its tensors with one of the same name and shape.
 
     Args:
