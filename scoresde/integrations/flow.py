@@ -119,6 +119,10 @@ def from_velocity(
     if isinstance(sde, RectifiedFlow):
         own = net if sign > 0 else _negated(net)
         return Denoiser(own, sde, "flow", lambda sde, t: time_scale * time(sde.sigma(t)))
+    if sde.alpha(sde.T) == 0.0 and not isinstance(sde, Schedule):
+        raise ValueError(
+            f"sde: {sde!r} has alpha = 0 at t={sde.T}, where no velocity says x0 by its drift; give a Schedule"
+        )
     if sign < 0 and sde.T > 1.0:
         raise ValueError(f"convention={convention!r} has noise at t=0 and data at t=1, and {sde!r} goes to {sde.T}")
     return Velocity(net, sde, sign, lambda t: time_scale * time(t))

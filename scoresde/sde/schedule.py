@@ -21,16 +21,20 @@ _CLOSE = 1e-9  # relative: the error of a Newton step this short is below roundi
 
 
 def slopes(sde: SDE, t: Tensor) -> tuple[Tensor, Tensor]:
-    r""":math:`(\alpha'(t), \sigma'(t))` of any process, exact to rounding (by automatic differentiation).
+    r""":math:`(\alpha', \sigma') = (f\alpha,\; f\sigma + g^2/2\sigma)` at time t, of any process.
 
     Args:
         sde: the process.
-        t: positive times, any shape.
+        t: positive times, any shape; alpha(t) > 0, except of a :class:`Schedule`.
 
     Raises:
-        ValueError: sigma does not depend on t through torch operations.
+        ValueError: sigma of a Schedule does not depend on t through torch operations.
     """
-    return _with_slopes(lambda u: (sde.alpha(u), sde.sigma(u)), t.to(torch.float64))[2:]
+    t = t.to(torch.float64)
+    if isinstance(sde, Schedule):
+        return _with_slopes(sde.levels, t)[2:]
+    drift, sigma = sde.drift(t), sde.sigma(t)
+    return drift * sde.alpha(t), drift * sigma + sde.diffusion_squared(t) / (2 * sigma)
 
 
 def _with_slopes(levels: Levels, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -112,12 +116,12 @@ class Schedule(SDE):
         return torch.where(t == 0, 0.0, self.levels(t)[1])
 
     def _drift(self, t: Tensor) -> Tensor:
-        return slopes(self, t)[0] / self._alpha(t)
+        alpha, _, fall, _ = _with_slopes(self.levels, t)
+        return fall / alpha
 
     def _diffusion_squared(self, t: Tensor) -> Tensor:
-        fall, rise = slopes(self, t)
-        sigma = self._sigma(t)
-        return 2 * sigma * (rise - sigma * fall / self._alpha(t))
+        alpha, sigma, fall, rise = _with_slopes(self.levels, t)
+        return 2 * sigma * (rise - sigma * fall / alpha)
 
     @cached_property
     def _table(self) -> tuple[Tensor, Tensor]:

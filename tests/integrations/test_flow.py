@@ -12,7 +12,7 @@ from torch import Tensor
 import scoresde as ss
 from scoresde.guidance import ClassifierFree
 from scoresde.integrations import flow
-from scoresde.sde.schedule import Schedule
+from scoresde.sde.schedule import Schedule, slopes
 from tests.exact import draws, normals
 from tests.integrations.networks import FLAT, IMAGES, assert_close, check_exact, check_samples
 
@@ -59,6 +59,8 @@ def circle_path(t: Tensor) -> tuple[Tensor, ...]:
 CIRCLE = Schedule(lambda t: (torch.cos(0.5 * math.pi * t), torch.sin(0.5 * math.pi * t)), T=0.999)
 VP_TO_DATA = exact_velocity(lambda t: (*vp_path(1 - t)[:2], *(-v for v in vp_path(1 - t)[2:])))
 
+TABLE = ss.DiscreteVP.from_betas(torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64))
+
 CASES = {
     "straight": (STRAIGHT, {}, TIMES),
     "straight, shifted, 1000t": (
@@ -73,6 +75,11 @@ CASES = {
         TIMES,
     ),
     "Lipman": (LIPMAN, {"convention": "data-at-one", "sde": flow.lipman(SIGMA_MIN)}, TIMES),
+    "trained table": (
+        exact_velocity(lambda t: (TABLE.alpha(t), TABLE.sigma(t), *slopes(TABLE, t))),
+        {"sde": TABLE},
+        TIMES,
+    ),
     "VP": (exact_velocity(vp_path), {"sde": ss.VP()}, TIMES),
     "VP to data": (VP_TO_DATA, {"convention": "data-at-one", "sde": ss.VP()}, TIMES),
     "circle to data, 1000t": (
@@ -153,6 +160,11 @@ def test_half_precision_states_get_x0_in_single() -> None:
             lambda: flow.from_velocity(STRAIGHT, sde=ss.EDM(), convention="data-at-one"),
             ValueError,
             "has noise at t=0 and data at t=1",
+        ),
+        (
+            lambda: flow.from_velocity(STRAIGHT, sde=ss.DiscreteVP([0.9, 0.5, 0.0])),
+            ValueError,
+            r"has alpha = 0 at t=1.0.*give a Schedule",
         ),
         (lambda: flow.lipman(0.0), ValueError, r"the path of 0 is RectifiedFlow\(\)"),
         (
