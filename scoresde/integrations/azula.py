@@ -53,7 +53,7 @@ def from_azula(
     """An azula denoiser, of any schedule.
 
     Args:
-        denoiser: an azula.denoise.Denoiser; called as denoiser(x, t, **cond) with t of shape () or (B,).
+        denoiser: an azula.denoise.Denoiser; called as ``denoiser(x, t, **cond)`` with t of shape () or (B,).
         sde: the process; by default made of ``denoiser.schedule`` (:class:`scoresde.sde.schedule.Schedule`).
         eps: where "eps" grids end. azula's schedules have some noise left at t = 0, which the step to the data removes;
             azula's own samplers stop there.

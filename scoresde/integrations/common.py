@@ -14,7 +14,7 @@ __all__ = ["callable_as", "check_denoiser", "table_index"]
 
 
 def callable_as(value: Any, call: str) -> Callable[..., Tensor]:
-    """The value, which must be callable as ``call``: its name, then its arguments, "net(x, t, **cond)".
+    """The value, which must be callable as ``call``: its name, then its arguments, as in ``net(x, t, **cond)``.
 
     Raises:
         TypeError: it is not.

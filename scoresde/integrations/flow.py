@@ -95,13 +95,13 @@ def from_velocity(
     is the derivative by that time.
 
     Args:
-        velocity: called as velocity(x, t, **cond) with t (B,).
+        velocity: called as ``velocity(x, t, **cond)`` with t (B,).
         convention: "noise-at-one": t = 1 is noise, the straight path's velocity is noise - data (Stable Diffusion 3,
             Flux, diffusers). "data-at-one": t = 1 is data, it is data - noise (Lipman, torchcfm, flow_matching, SiT).
         sde: the path, RectifiedFlow() by default; such as VP() or, of any functions,
             :class:`scoresde.sde.schedule.Schedule`, or :func:`lipman`.
         time_scale: what the network's time is multiplied with: 1000 for networks of diffusers.
-        order: "xt", or "tx" for velocity(t, x, **cond) (torchcfm).
+        order: "xt", or "tx" for ``velocity(t, x, **cond)`` (torchcfm).
 
     Raises:
         TypeError: velocity cannot be called, or sde is not a process.

@@ -49,8 +49,8 @@ def from_guided_diffusion(
     that, wrap the result in :class:`scoresde.guidance.Threshold`.
 
     Args:
-        model: called as model(x, timesteps, **cond), timesteps (B,); gives C channels for x of C, or 2C, of which the
-            second half is a variance, which no solver here needs.
+        model: called as ``model(x, timesteps, **cond)``, timesteps (B,); gives C channels for x of C, or 2C, of
+            which the second half is a variance, which no solver here needs.
         diffusion: a GaussianDiffusion, whose betas, model_mean_type, model_var_type and rescale_timesteps are read.
             Of a SpacedDiffusion with fewer steps than training had, the betas of training are needed as well.
         betas: of training, all of them, in place of the object's.

@@ -80,8 +80,8 @@ def from_model(model: Callable[..., Tensor], sde: Any, *, continuous: bool = Tru
     VP       yes        999 t                                        the noise
     SubVP    either     999 t                                        the noise
     VE       yes        sigma                                        the score
-    VP       no         the index of its table, real-valued          the noise
-    VE       no         the index from the most noise down, integer the score
+    VP       no         its index of the table, real-valued          the noise
+    VE       no         its index from the most noise, an integer    the score
     ======== ========== ============================================ =========
 
     Args:
