@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.denoiser import BaseDenoiser, Denoiser, Evaluation, _mixed
+from scoresde.denoiser import BaseDenoiser, Denoiser, Evaluation, weighted
 from scoresde.errors import choose
 from scoresde.integrations.common import callable_as
 from scoresde.sde import SDE, RectifiedFlow
@@ -66,7 +66,7 @@ class Velocity(BaseDenoiser):
         """x0, in float32 or better."""
         out = self._net.evaluate(x, t, **cond).prediction
         on_x, on_out = self._weights(t)
-        return Evaluation(_mixed(x, out, on_x, on_out))
+        return Evaluation(weighted(x, out, on_x, on_out))
 
     def _weights(self, t: float | Tensor) -> tuple[Any, Any]:
         """(on x, on the network's output) that give x0; floats for one time, else (B,) tensors."""
