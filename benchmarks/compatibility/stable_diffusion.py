@@ -101,6 +101,31 @@ def after_split(timesteps: Sequence[float], order: int, asked: int) -> int:
     return rest + (order == 2 and rest % 2 == 0)
 
 
+def _lcm(dtype: torch.dtype) -> Any:
+    """Latent Consistency Models: the scale of the guidance is an input of the network."""
+    nothing = dict.fromkeys(("text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
+    scheduler = named("LCMScheduler").from_config({**_sd_betas(), "set_alpha_to_one": True})
+    modules = {"unet": text_unet(dtype, time_cond_proj_dim=8), "vae": autoencoder(dtype), "scheduler": scheduler}
+    return named("LatentConsistencyModelPipeline")(**modules, **nothing, requires_safety_checker=False)
+
+
+def _lcm_call(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
+    said = {"prompt_embeds": words(pipe.unet.dtype)["prompt_embeds"]}
+    return pipe(num_inference_steps=steps, generator=generator, output_type="latent", **said, **more).images
+
+
+def _upscale(dtype: torch.dtype) -> Any:
+    """Four times larger, as the third stage of DeepFloyd IF: the network sees the small image with some noise."""
+    betas = {**_sd_betas(), "prediction_type": "v_prediction"}
+    modules = {
+        "unet": text_unet(dtype, 7, num_class_embeds=1000, out_channels=4),
+        "vae": autoencoder(dtype),
+        "scheduler": named("DDIMScheduler").from_config(betas),
+        "low_res_scheduler": named("DDPMScheduler").from_config({"beta_schedule": "scaled_linear"}),
+    }
+    return named("StableDiffusionUpscalePipeline")(text_encoder=None, tokenizer=None, **modules)
+
+
 INPAINT = with_picture(_sd_call, masked=True, strength=STRENGTH, height=16, width=16)
 
 CASES = (
@@ -179,5 +204,20 @@ CASES = (
         runs=after_split,
         not_adaptive=LOOKS_AHEAD,
         peers=(*peers.EVERYWHERE, peers.SPLIT),
+    ),
+    Case(
+        "Stable Diffusion upscaling x4",
+        "stable diffusion",
+        _upscale,
+        with_picture(_sd_call, noise_level=20),
+        peers=peers.EVERYWHERE,
+    ),
+    Case(
+        "Latent Consistency Models",
+        "stable diffusion",
+        _lcm,
+        _lcm_call,
+        peers=(peers.LCM,),
+        note="for distilled networks: other solvers run, but their samples are what few steps of them are worth",
     ),
 )
