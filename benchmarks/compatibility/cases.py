@@ -66,13 +66,21 @@ def all_timesteps(timesteps: Sequence[float], order: int, asked: int) -> int:
     return len(timesteps)
 
 
+STRENGTH = 0.6  # of image to image, and inpainting
+
+
+def after_strength(timesteps: Sequence[float], order: int, asked: int) -> int:
+    """What image to image runs: all but the steps before its strength."""
+    return len(timesteps) - (asked - min(int(asked * STRENGTH), asked)) * order
+
+
 @dataclass(frozen=True)
 class Case:
     """A pipeline with tiny random weights.
 
     Attributes:
         name: As in the table, "Stable Diffusion img2img".
-        family: "image", "latent", "transformer", "video", "audio".
+        family: "image", "latent", "stable diffusion", "transformer", "video", "audio".
         build: ``build(dtype)`` makes the pipeline, always with the same weights, and with the scheduler class that it
             ships with.
         call: Runs it.
@@ -128,7 +136,7 @@ class Outcome:
         return self.finite and self.made == self.expected
 
 
-FAMILIES = ("image", "latent", "transformer", "video", "audio")
+FAMILIES = ("image", "latent", "stable_diffusion", "transformer", "video", "audio")
 
 
 def all_cases() -> tuple[Case, ...]:

@@ -50,6 +50,20 @@ HARDWIRED = (
         "nothing to do: ours has it, and knows its grid",
     ),
     Hardwired(
+        "KandinskyV22Img2ImgPipeline",
+        ("kandinsky2_2/pipeline_kandinsky2_2_img2img.py",),
+        "timesteps = self.scheduler.timesteps[t_start:]",
+        "leaves out as many timesteps as steps, whatever the scheduler's `order`",
+        "nothing to do; of count='steps' with several calls a step it runs more than its strength",
+    ),
+    Hardwired(
+        "FluxImg2ImgPipeline, FluxInpaintPipeline",
+        ("flux/pipeline_flux_img2img.py", "flux/pipeline_flux_inpaint.py"),
+        "num_inference_steps = len(timesteps)",
+        "takes the number of timesteps for that of steps, and then multiplies by `order`",
+        "nothing to do; with count='steps' and several calls a step nothing may be left to run",
+    ),
+    Hardwired(
         "CogVideoX, CogView3Plus, ConsisID",
         (
             "cogvideo/pipeline_cogvideox.py",

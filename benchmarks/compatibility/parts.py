@@ -104,3 +104,33 @@ def autoencoder(dtype: torch.dtype, channels: int = 4, **config: Any) -> Any:
         force_upcast=False,
         **config,
     )
+
+
+def unet_sizes() -> dict[str, Any]:
+    """What Stable Diffusion's U-Nets and ControlNets have in common."""
+    return {
+        "layers_per_block": 1,
+        "block_out_channels": (8, 16),
+        "norm_num_groups": 4,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "cross_attention_dim": 8,
+        "attention_head_dim": 2,
+    }
+
+
+def text_unet(dtype: torch.dtype, channels: int = 4, **more: Any) -> Any:
+    """A U-Net of latents of 8 by 8 with a condition of 8 numbers a token."""
+    up = ("CrossAttnUpBlock2D", "UpBlock2D")
+    sizes = {**unet_sizes(), "up_block_types": up, "sample_size": 8, "in_channels": channels}
+    return tiny("UNet2DConditionModel", dtype, **sizes, **more)
+
+
+def with_picture(call: Any, *, masked: bool = False, **fixed_arguments: Any) -> Any:
+    """A call with a picture, with a mask if asked."""
+
+    def run(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
+        arguments = {"image": picture(16, pipe.unet.dtype)}
+        arguments |= {"mask_image": mask(16, pipe.unet.dtype)} if masked else {}
+        return call(pipe, steps, generator, **arguments, **fixed_arguments, **more)
+
+    return run

@@ -33,6 +33,13 @@ def limited(*peers: tuple[str, str]) -> tuple[Peer, ...]:
     return tuple(Peer(solver, f"{scheduler}Scheduler") for solver, scheduler in peers)
 
 
+LCM = Peer(
+    "lcm",
+    "LCMScheduler",
+    steps=4,
+    differs="it mixes in (0.5 / 10t)^2 of the noisy state, which consistency at t = 0 asks for and no step needs",
+)
+
 # Pairs that are equal in any pipeline.
 EVERYWHERE = limited(("ddim", "DDIM"), ("dpmpp-2m", "DPMSolverMultistep"), ("unipc-2", "UniPCMultistep"))
 SCALED = limited(("euler", "EulerDiscrete"), ("heun", "HeunDiscrete"))  # whose class scales the network's input
@@ -113,12 +120,7 @@ ALL = (
         {"tau_func": lambda t: 1.0},
         {"solver_options": {**SHIPPED_SA, "order_of_last_steps": (1,)}},
     ),
-    Peer(
-        "lcm",
-        "LCMScheduler",
-        steps=4,
-        differs="it mixes in (0.5 / 10t)^2 of the noisy state, which consistency at t = 0 asks for and no step needs",
-    ),
+    LCM,
     Peer("tcd", "TCDScheduler", {}, {"solver_options": {"gamma": 0.0}}, steps=4),
 )
 
