@@ -33,6 +33,8 @@ class Table(SDE):
     """
 
     name: ClassVar[str] = "comfyui-table"
+    noise_scale: ClassVar[float] = 1.0
+    most_sigma: ClassVar[float] = math.inf
     sigmas: tuple[float, ...]
     T: float = 1.0
 
@@ -44,6 +46,10 @@ class Table(SDE):
     @cached_property
     def _nodes(self) -> Tensor:
         return torch.tensor(self.sigmas, dtype=torch.float64).log()
+
+    def lam_at_sigma(self, sigma: Tensor) -> Tensor:
+        """Half the log-SNR at ComfyUI's sigma."""
+        return -sigma.log()
 
     def _cell(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(position in units of entries, log sigma at the lower end of its cell, increase over the cell)."""
@@ -76,17 +82,38 @@ class Table(SDE):
 
 
 @dataclass(frozen=True)
+class Flow(RectifiedFlow):
+    r"""Rectified flow with the model's shift, whose noise may have another scale: :math:`x = (1-\sigma) x_0 +
+    s\,\sigma\epsilon` with ``noise_scale`` s.
+    """
+
+    most_sigma: ClassVar[float] = 1.0
+    noise_scale: float = 1.0
+
+    def lam_at_sigma(self, sigma: Tensor) -> Tensor:
+        """Half the log-SNR at ComfyUI's sigma."""
+        return torch.log1p(-sigma) - (self.noise_scale * sigma).log()
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return self.noise_scale * super()._sigma(t)
+
+    def _t_at_lam(self, lam: Tensor) -> Tensor:
+        return super()._t_at_lam(lam + math.log(self.noise_scale))
+
+    def _diffusion_squared(self, t: Tensor) -> Tensor:
+        return self.noise_scale**2 * super()._diffusion_squared(t)
+
+
+@dataclass(frozen=True)
 class Levels:
     """The noise levels of a model.
 
     Attributes:
-        sde: the process: rectified flow with the model's shift, or a :class:`Table`.
-        flow: whether x = (1 - sigma) x0 + sigma noise (CONST); otherwise x = x0 + sigma noise.
+        sde: the process. Its sigma is the deviation of the noise, ``noise_scale`` times ComfyUI's sigma.
         most: the model's largest sigma.
     """
 
-    sde: SDE
-    flow: bool
+    sde: Flow | Table
     most: float
 
     @classmethod
@@ -111,11 +138,13 @@ class Levels:
             t = (len(table) // 2) / len(table)
             middle = table[len(table) // 2 - 1]
             shift = middle / (1 - middle) * (1 - t) / t
-            return cls(RectifiedFlow(shift, eps=1.0 / len(table)), True, table[-1])
-        levels = cls(Table(tuple(table)), False, table[-1])
-        if sigmas is not None and float(sigmas.max()) > table[-1]:
-            (highest,) = levels.times([float(sigmas.max())])
-            return cls(Table(tuple(table), T=max(1.0, highest)), False, table[-1])
+            noise_scale = float(getattr(model_sampling, "noise_scale", 1.0))
+            return cls(Flow(shift, eps=1.0 / len(table), noise_scale=noise_scale), table[-1])
+        levels = cls(Table(tuple(table)), table[-1])
+        highest = table[-1] if sigmas is None else float(sigmas.max())
+        if highest > table[-1]:
+            (T,) = levels.times([highest])
+            return cls(Table(tuple(table), T=max(1.0, T)), table[-1])
         return levels
 
     def times(self, sigmas: Iterable[float]) -> tuple[float, ...]:
@@ -124,23 +153,15 @@ class Levels:
         Raises:
             ValueError: negative or not finite; of a flow, above 1 by more than float32's rounding.
         """
-        sigma = torch.tensor(list(sigmas), dtype=torch.float64)
-        most = 1.0 if self.flow else math.inf
-        for i, value in enumerate(sigma.tolist()):
-            if not (0.0 <= value < math.inf and value <= most + ROUNDING):
-                raise ValueError(
-                    f"sigmas must be {'from 0 to 1' if self.flow else 'finite and at least 0'}, got sigmas[{i}]={value}"
-                )
-        sigma = sigma.clamp(max=most)
-        lam = (torch.log1p(-sigma) if self.flow else torch.zeros_like(sigma)) - sigma.log()
-        times: Sequence[float] = self.sde.t_at_lam(lam).tolist()
+        given = torch.tensor(list(sigmas), dtype=torch.float64)
+        most = self.sde.most_sigma
+        for i, sigma in enumerate(given.tolist()):
+            if not (0.0 <= sigma < math.inf and sigma <= most + ROUNDING):
+                raise ValueError(f"sigmas must be finite, at least 0 and at most {most}, got sigmas[{i}]={sigma}")
+        times: Sequence[float] = self.sde.t_at_lam(self.sde.lam_at_sigma(given.clamp(max=most))).tolist()
         # The noisiest level is T, to rounding.
-        return tuple(min(t, self.sde.T) if math.isclose(t, self.sde.T, rel_tol=1e-12) else t for t in times)
-
-    def sigma(self, t: float) -> float:
-        """The sigma at a time."""
-        return self.sde.sigma(t)
+        return tuple(self.sde.T if math.isclose(t, self.sde.T, rel_tol=1e-12) else t for t in times)
 
     def sigmas(self, times: Iterable[float]) -> Tensor:
         """The sigmas at these times, float32 as ComfyUI's."""
-        return self.sde.sigma(torch.tensor(list(times), dtype=torch.float64)).float()
+        return (self.sde.sigma(torch.tensor(list(times), dtype=torch.float64)) / self.sde.noise_scale).float()

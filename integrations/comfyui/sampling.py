@@ -65,7 +65,7 @@ def sample_scoresde(
     with torch.no_grad(), bar(len(times) - 1, disable) as advance:
         while not run.done:
             state, t, step = run.x, run.t, begins(run.nfe, run.t)
-            sigma = levels.sigma(t)
+            sigma = run.point.sigma / levels.sde.noise_scale
             denoised, unconditional = guided(state, state.new_full(state.shape[:1], sigma))
             if step is not None and callback is not None:
                 at = sigmas[places[step]]
@@ -96,16 +96,18 @@ def settings_of(sampler: Any) -> dict[str, Any]:
 
 def _steps(sigmas: Sequence[float], levels: Levels) -> tuple[list[int], tuple[float, ...]]:
     """The indices of the sigmas that begin a step or end the last one, and their times."""
+    times = levels.times(sigmas)
     places: list[int] = []
     for i, sigma in enumerate(sigmas):
-        if places and sigma > sigmas[places[-1]]:
+        if i and sigma > sigmas[i - 1]:
             raise ValueError(
-                f"sigmas must fall: sigmas[{i}]={sigma:g} after {sigmas[places[-1]]:g}; scoresde's solvers go from "
-                "noise to data only"
+                f"sigmas must fall: sigmas[{i}]={sigma:g} after {sigmas[i - 1]:g}; scoresde's solvers go from noise to "
+                "data only"
             )
-        if not places or sigma < sigmas[places[-1]]:
-            places.append(i)
-    return places, levels.times(sigmas[i] for i in places)
+        if i and sigma == sigmas[i - 1]:
+            places.pop()  # a step that begins at the last of equals
+        places.append(i)
+    return places, tuple(times[i] for i in places)
 
 
 def _planned(

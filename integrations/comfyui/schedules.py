@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde import LazySolver, Plan, Solver, get_grid, plan_for
+from scoresde import LazySolver, Plan, Solver, get_grid
 from scoresde.errors import check_positive_int
 from scoresde.grids import Entry, grid_with
+from scoresde.sample import fill_budget as fit_budget
 
 from .levels import Levels
 
@@ -19,6 +20,11 @@ def times_for(levels: Levels, grid: Entry, steps: int, denoise: float = 1.0) -> 
     total = steps if denoise > 0.9999 else int(steps / denoise)
     (start,) = levels.times([levels.most])
     return get_grid(grid, levels.sde, total, start=start)[-(steps + 1) :]
+
+
+def sigmas_at(levels: Levels, times: tuple[float, ...]) -> Tensor:
+    """The sigmas at these times, of which those that are one in float32 count once, as in ComfyUI's own schedules."""
+    return levels.sigmas(times).unique_consecutive()
 
 
 def schedule(
@@ -35,8 +41,8 @@ def schedule(
         options: options of that grid, such as rho of "karras".
 
     Returns:
-        steps + 1 sigmas, float32 on the CPU, falling from the model's largest (if denoise is 1) to 0. None at all if
-        denoise is 0, which tells ComfyUI to leave the image as it is.
+        steps + 1 sigmas, float32 on the CPU, falling from the model's largest (if denoise is 1) to 0; fewer where some
+        are one in float32. None at all if denoise is 0, which tells ComfyUI to leave the image as it is.
 
     Raises:
         ValueError: an unknown grid or option, or steps below 1.
@@ -47,7 +53,7 @@ def schedule(
     if denoise == 0.0:
         return torch.zeros(0)
     levels = Levels.of(model_sampling)
-    return levels.sigmas(times_for(levels, grid_with(grid, shift=shift, **options), steps, denoise))
+    return sigmas_at(levels, times_for(levels, grid_with(grid, shift=shift, **options), steps, denoise))
 
 
 def fill_budget(
@@ -77,19 +83,20 @@ def fill_budget(
     """
     if not 0.0 < denoise <= 1.0:
         raise ValueError(f"denoise must be above 0 and at most 1, got {denoise}")
+    if not isinstance(solver, Solver):
+        raise ValueError(
+            f"{solver.name} fills no budget of calls: it chooses them itself, or takes the steps it is given"
+        )
     levels = Levels.of(model_sampling)
     entry = grid_with(grid, shift=shift, **options)
     made: tuple[float, ...] = ()
 
-    def make(sde: Any, steps: int, start: float, end: float) -> tuple[float, ...]:
-        nonlocal made
+    def times(steps: int) -> tuple[float, ...]:
+        nonlocal made  # that of the plan, when the search ends
         made = times_for(levels, entry, steps, denoise)
         return made
 
-    if isinstance(solver, Solver):
-        solver = solver.for_budget(check_positive_int(nfe, "nfe"), to_data=True)
-    # "straight": what it makes ends at 0 as it should.
-    plan = plan_for(solver, levels.sde, nfe=nfe, grid=Entry(make, "straight", True), most_gain=most_gain)
-    assert isinstance(plan, Plan)  # an adaptive solver has raised
-    assert isinstance(solver, Solver)
-    return solver, levels.sigmas(made), plan
+    solver = solver.for_budget(check_positive_int(nfe, "nfe"), to_data=True)
+    limit = solver.most_gain if most_gain is None else most_gain
+    plan = fit_budget(solver, levels.sde, nfe, times, most_gain=limit)
+    return solver, sigmas_at(levels, made), plan

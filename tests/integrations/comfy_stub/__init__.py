@@ -12,22 +12,20 @@ from __future__ import annotations
 import copy
 import sys
 import types
-
-import pytest
+from typing import TYPE_CHECKING
 
 from tests.integrations.comfy_stub import model_patcher, model_sampling, nodes, sample, samplers, sampling
 
+if TYPE_CHECKING:
+    import pytest
 
-def install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ``import comfy.samplers`` and the like find the stub, with its lists as they are, until the tests end."""
-    for name in ("SAMPLER_NAMES", "SCHEDULER_NAMES", "SCHEDULER_HANDLERS"):
-        monkeypatch.setattr(samplers, name, copy.copy(getattr(samplers, name)))
-    monkeypatch.setattr(samplers.KSampler, "SAMPLERS", samplers.SAMPLER_NAMES)
-    monkeypatch.setattr(samplers.KSampler, "SCHEDULERS", samplers.SCHEDULER_NAMES)
+
+def modules() -> dict[str, types.ModuleType]:
+    """The stub's modules under ComfyUI's names, for ``sys.modules``."""
     comfy, k_diffusion = types.ModuleType("comfy"), types.ModuleType("comfy.k_diffusion")
     for package in (comfy, k_diffusion):
         package.__path__ = []
-    modules = {
+    found = {
         "comfy": comfy,
         "comfy.k_diffusion": k_diffusion,
         "comfy.k_diffusion.sampling": sampling,
@@ -37,8 +35,18 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
         "comfy.samplers": samplers,
         "nodes": nodes,
     }
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
+    for name, module in found.items():
         parent, _, child = name.rpartition(".")
         if parent:
-            setattr(modules[parent], child, module)
+            setattr(found[parent], child, module)
+    return found
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``import comfy.samplers`` and the like find the stub, with its lists as they are, until the tests end."""
+    for name in ("SAMPLER_NAMES", "SCHEDULER_NAMES", "SCHEDULER_HANDLERS"):
+        monkeypatch.setattr(samplers, name, copy.copy(getattr(samplers, name)))
+    monkeypatch.setattr(samplers.KSampler, "SAMPLERS", samplers.SAMPLER_NAMES)
+    monkeypatch.setattr(samplers.KSampler, "SCHEDULERS", samplers.SCHEDULER_NAMES)
+    for name, module in modules().items():
+        monkeypatch.setitem(sys.modules, name, module)

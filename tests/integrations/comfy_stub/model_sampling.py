@@ -60,7 +60,7 @@ class CONST:
 
     def noise_scaling(self, sigma: Tensor, noise: Tensor, latent_image: Tensor, max_denoise: bool = False) -> Tensor:
         sigma = per_sample(sigma, noise.ndim)
-        return sigma * noise + (1.0 - sigma) * latent_image
+        return sigma * (getattr(self, "noise_scale", 1.0) * noise) + (1.0 - sigma) * latent_image
 
     def inverse_noise_scaling(self, sigma: Tensor, latent: Tensor) -> Tensor:
         return latent / (1.0 - per_sample(sigma, latent.ndim))
@@ -140,8 +140,11 @@ class ModelSamplingContinuousEDM(Sampling):
 class ModelSamplingDiscreteFlow(Sampling):
     """Rectified flow with a shift (Stable Diffusion 3); the network is told 1000 sigma."""
 
-    def __init__(self, model_config: object = None, shift: float = 1.0, multiplier: float = 1000) -> None:
+    def __init__(
+        self, model_config: object = None, shift: float = 1.0, multiplier: float = 1000, noise_scale: float = 1.0
+    ) -> None:
         super().__init__()
+        self.noise_scale = noise_scale
         self.set_parameters(shift, multiplier=multiplier)
 
     def set_parameters(self, shift: float = 1.0, timesteps: int = 1000, multiplier: float = 1000) -> None:
