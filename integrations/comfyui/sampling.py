@@ -178,7 +178,8 @@ class _Guided:
 
     def _catch(self, args: dict[str, Any]) -> Tensor:
         # Without a negative prompt (BasicGuider) ComfyUI calls zeros the prediction: there is no guidance then.
-        self._caught = None if args["uncond"] is None else (args["denoised"], args["uncond_denoised"])
+        guided = args.get("uncond", ()) is not None
+        self._caught = (args["denoised"], args["uncond_denoised"]) if guided else None
         return args["denoised"]
 
     def __call__(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor | None]:
