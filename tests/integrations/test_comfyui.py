@@ -1,5 +1,6 @@
 """The ComfyUI nodes, on a stub of ComfyUI: every solver and grid through the stock nodes, for every kind of model."""
 
+import copy
 import gc
 import math
 import shutil
@@ -322,11 +323,19 @@ def test_without_a_negative_prompt_cfgpp_is_its_inner_solver(package: ModuleType
 
 
 @pytest.mark.slow
-def test_the_users_options_are_left_as_they_were(package: ModuleType) -> None:
+def test_the_users_options_are_left_as_they_were(package: ModuleType, sample_scoresde: Callable) -> None:
+    inner = call_of(lambda x, sigma, **_: 0.5 * x, make("eps").model.model_sampling)
+    extra_args = {"model_options": {"transformer_options": {}}, "seed": 1, "denoise_mask": None}
+    before = copy.deepcopy(extra_args)
+    sample_scoresde(inner, torch.ones(1, *SHAPE), torch.tensor([1.0, 0.0]), extra_args, solver="ddim-cfgpp")
+    assert extra_args == before
+
     model, seen = make("eps"), []
     model.model_options["sampler_post_cfg_function"] = [lambda args: seen.append(1) or args["denoised"]]
-    ksample(model, "scoresde_ddim_cfgpp", cfg=1.0)
+    at_1 = ksample(model, "scoresde_ddim_cfgpp", cfg=1.0)
     assert len(seen) == 5, "other functions are called too"
+    assert model.model.calls == 10, "ComfyUI leaves the unconditional prediction out at 1 otherwise"
+    assert not torch.equal(at_1, ksample(make("eps"), "scoresde_ddim", cfg=1.0))
     assert len(model.model_options["sampler_post_cfg_function"]) == 1
     assert "disable_cfg1_optimization" not in model.model_options
 
@@ -367,20 +376,39 @@ def test_masks(package: ModuleType, kind: str, solver: str) -> None:
     assert torch.equal(everywhere, ksample(model, listed(solver), latent_image={"samples": image}))
 
 
+class MaskedReference(Reference):
+    """The model behind a mask, of which both predictions get the image that is kept."""
+
+    def __init__(self, model: ModelPatcher, levels: Any, cfg: float, image: Tensor, mask: Callable) -> None:
+        super().__init__(model, levels, cfg)
+        self.image, self.mask = image, mask
+        self.noise = torch.randn(image.shape, dtype=image.dtype, generator=torch.manual_seed(3))
+
+    def evaluate(self, x: Tensor, t: Any, **cond: Any) -> Evaluation:
+        m, sigma = self.mask(t), torch.full((2,), self.sde.sigma(t), dtype=x.dtype)
+        known = self.model.model_sampling.noise_scaling(sigma, self.noise, self.image)
+        found = super().evaluate(x * m + known * (1 - m), t)
+        assert found.unconditional is not None
+        guided, negative = (p * m + self.image * (1 - m) for p in (found.prediction, found.unconditional))
+        return Evaluation(guided, "x0", negative)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("function", [False, True])
-def test_soft_masks_mask_both_predictions_of_cfgpp(sample_scoresde: Callable, function: bool) -> None:
-    """With one prompt for both, CFG++ is its inner solver, whatever the mask."""
+@pytest.mark.parametrize("solver", ["dpmpp-2m", "dpmpp-2m-cfgpp"])
+def test_soft_masks(levels_of: Callable, solver: str, function: bool) -> None:
     model, image = make("flow"), TARGET.sample(2, 7)
     latent = {"samples": image, "noise_mask": torch.full((2, *SHAPE), 0.3, dtype=torch.float64)}
-    if function:
+    if function:  # differential diffusion's place
         model.model_options["denoise_mask_function"] = lambda sigma, mask, extra_options: (
-            mask * extra_options["model"].inner_model.model_sampling.sigma_max * (sigma.reshape(-1, 1, 1, 1) > 0.3)
+            mask * extra_options["model"].inner_model.model_sampling.sigma_max * (1 + sigma.reshape(-1, 1, 1, 1))
         )
-    same = {"positive": PROMPT, "negative": PROMPT, "latent_image": latent}
-    torch.testing.assert_close(
-        ksample(model, "scoresde_dpmpp_2m_cfgpp", **same), ksample(model, "scoresde_dpmpp_2m", **same)
-    )
+    levels = levels_of(model.model.model_sampling)
+    masked = MaskedReference(model, levels, 0.6, image, lambda t: 0.3 * (1 + levels.sde.sigma(t)) if function else 0.3)
+    sigmas = comfy_samplers.calculate_sigmas(model.model.model_sampling, "scoresde_karras", 5)
+    want = ss.sample(masked, (2, *SHAPE), solver=solver, grid=levels.times(sigmas.tolist()), x_T=masked.noise)
+    got = ksample(model, listed(solver), cfg=0.6, latent_image=latent)
+    torch.testing.assert_close(got, want)
 
 
 @pytest.mark.slow
@@ -650,7 +678,15 @@ def test_a_path_of_an_adaptive_solver_is_refused(sample_scoresde: Callable) -> N
 # -- budgets and options ----------------------------------------------------------------------------------------------
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("solver", "calls", "steps"), [("heun", 9, 5), ("dpmpp-2m", 9, 9), ("dpmpp-2s", 8, 4), ("dpm-solver-fast", 9, 4)]
+    ("solver", "calls", "steps"),
+    [
+        ("heun", 9, 5),
+        ("dpmpp-2m", 9, 9),
+        ("dpmpp-2s", 9, 5),
+        ("dpm-solver-fast", 9, 4),
+        ("dpm-solver-fast", 10, 5),
+        ("dpm-solver-fast", 11, 5),
+    ],
 )
 @pytest.mark.parametrize("denoise", [1.0, 0.6])
 def test_a_budget(package: ModuleType, solver: str, calls: int, steps: int, denoise: float) -> None:
@@ -659,7 +695,7 @@ def test_a_budget(package: ModuleType, solver: str, calls: int, steps: int, deno
     out = nodes["ScoresdeBudget"]().get_sigmas(model, sampler, calls, "karras", denoise)
     filled, sigmas, made, planned = out
     assert (made, len(sigmas)) == (steps, steps + 1)
-    assert calls - 1 <= planned <= calls
+    assert planned == calls
     custom(model, filled, sigmas, cfg=1.0)
     assert model.model.calls == planned
     (again,) = nodes["ScoresdeScheduler"]().get_sigmas(model, steps, "karras", denoise)
