@@ -327,7 +327,7 @@ def test_the_users_options_are_left_as_they_were(package: ModuleType, sample_sco
     inner = call_of(lambda x, sigma, **_: 0.5 * x, make("eps").model.model_sampling)
     extra_args = {"model_options": {"transformer_options": {}}, "seed": 1, "denoise_mask": None}
     before = copy.deepcopy(extra_args)
-    sample_scoresde(inner, torch.ones(1, *SHAPE), torch.tensor([1.0, 0.0]), extra_args, solver="ddim-cfgpp")
+    sample_scoresde(inner, torch.ones(1, *SHAPE), torch.tensor([2.0, 1.0, 0.0]), extra_args, solver="ddim-cfgpp")
     assert extra_args == before
 
     model, seen = make("eps"), []
