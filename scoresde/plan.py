@@ -28,6 +28,7 @@ from scoresde.gain import step_gain
 from scoresde.predictions import PREDICTIONS
 from scoresde.rows import Mix, Row, Solver, Span, Step
 from scoresde.run import Run
+from scoresde.script import Script
 from scoresde.sde import SDE, Point
 from scoresde.sources import Noise
 
@@ -132,6 +133,11 @@ class Plan:
         return max(self.keep)
 
     # -- running
+    @cached_property
+    def script(self) -> Script:
+        """What a run does at each row, ready to be done: the conversions and mixes of :class:`scoresde.script.Line`."""
+        return Script(self)
+
     def start(
         self,
         x_T: Tensor,

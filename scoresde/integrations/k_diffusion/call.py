@@ -115,8 +115,8 @@ class Call:
         at = [self.levels[0]]
 
         def noise(k: int) -> Tensor:
-            i = next(i for i, level in enumerate([*self.levels, -1.0]) if level < at[0]) - 1
-            return draw(i, sde.point(min(at[0], sde.T)), sde.point(self.levels[min(i + 1, len(self.levels) - 1)]))
+            below = next((i for i, level in enumerate(self.levels) if level < at[0]), len(self.levels) - 1)
+            return draw(below - 1, sde.point(at[0]), sde.point(self.levels[below]))
 
         def noting(i: int, x: Tensor, level: float, denoised: Tensor) -> None:
             at[0] = level
@@ -165,9 +165,7 @@ class Call:
             self.callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma_hat, "denoised": denoised})
 
     def sigma(self, level: float) -> Tensor:
-        """A noise level as a tensor (): that of the user's sigmas, if it is one of them."""
-        if level in self.levels:
-            return self.sigmas[self.levels.index(level)]
+        """A noise level as a tensor (), like those of the user's sigmas; made without waiting for the device."""
         return torch.full((), level, dtype=self.sigmas.dtype, device=self.sigmas.device)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scoresde.catalogue import TABLE, get_solver, split_name
+from scoresde.catalogue import TABLE, _plain, get_solver, split_name
 from scoresde.integrations.k_diffusion import samplers
 from scoresde.integrations.k_diffusion.adaptive import sample_dpm_adaptive
 from scoresde.integrations.k_diffusion.call import Call, Callback
@@ -36,14 +36,15 @@ OWN: dict[str, Sampler] = {
         samplers.sample_dpmpp_3m_sde,
     )
 }
+PLAIN = {_plain(name.removeprefix(PREFIX)): function for name, function in OWN.items()}
 
 
 def sampler(name: str) -> Sampler:
     """A sampling function by name.
 
     Args:
-        name: of one of k-diffusion's functions ("sample_euler", or without "sample_"), or of a solver of the catalogue
-            (:func:`scoresde.solvers`) or its alias: "sample_unipc_3", "unipc-3", "DPM++ 3M", "res_2s".
+        name: of one of k-diffusion's functions ("sample_dpmpp_2m_sde", "DPM++ 2M SDE"), or of a solver of the catalogue
+            (:func:`scoresde.solvers`) or its alias ("sample_unipc_3", "unipc-3", "DPM++ 3M", "res_2s").
 
     Returns:
         k-diffusion's function with its own signature where it has that name; else a function of ``(model, x, sigmas,
@@ -55,14 +56,13 @@ def sampler(name: str) -> Sampler:
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be that of a sampler, such as 'dpmpp_2m', got {type(name).__name__}")
-    own = PREFIX + name.removeprefix(PREFIX)
-    if own in OWN:
-        return OWN[own]
+    plain = _plain(name.removeprefix(PREFIX))
+    if plain in PLAIN:
+        return PLAIN[plain]
     found, grid = split_name(name.removeprefix(PREFIX))
     if grid is not None:
         raise ValueError(f"name={name!r} names the grid {grid!r} too: the sigmas that you pass are the grid")
-    own = function_name(found)
-    return OWN[own] if own in OWN else _made(found)
+    return OWN.get(function_name(found)) or _made(found)
 
 
 def function_name(solver: str) -> str:

@@ -75,9 +75,17 @@ class Model:
             )
         choose(process, PROCESSES, "process")
         self.function, self.process = function, process
-        known = _range_of(function)
-        self.sigma_min = known[0] if sigma_min is None else float(sigma_min)
-        self.sigma_max = known[1] if sigma_max is None else float(sigma_max)
+        self._range = (sigma_min, sigma_max)
+
+    @property
+    def sigma_min(self) -> float | None:
+        """The lowest noise level: as given, or as the function says."""
+        return _known(self._range[0], self.function, "sigma_min", lambda sigmas: sigmas[sigmas > 0].min())
+
+    @property
+    def sigma_max(self) -> float | None:
+        """The highest noise level: as given, or as the function says."""
+        return _known(self._range[1], self.function, "sigma_max", lambda sigmas: sigmas.max())
 
     def __call__(self, x: Tensor, sigma: Tensor, **extra_args: Any) -> Tensor:
         """The denoised sample: x (B, ...) and sigma (B,) to (B, ...)."""
@@ -105,7 +113,7 @@ class Model:
 
 class DenoiserModel(Model):
     """A Denoiser of any process as a model: x is scaled from the model's process to the denoiser's at the same
-    signal-to-noise ratio. Noise levels beyond the denoiser's process are told as its last one.
+    signal-to-noise ratio. Levels above that of the process's T, as churn makes them, are told as they are.
 
     Called by others with sigma on a device, it reads sigma back once a call; the samplers here do not need that.
     """
@@ -140,19 +148,24 @@ class DenoiserModel(Model):
     def _place(self, level: float) -> tuple[float, float]:
         """The denoiser's time at a level, and the factor from the model's x to the denoiser's."""
         process, sde = PROCESSES[self.process], self.denoiser.sde
-        t = min(sde.t_at_lam(process.lam(level)), sde.T) if level > 0.0 else 0.0
+        t = sde.t_at_lam(process.lam(level)) if level > 0.0 else 0.0
+        if not math.isfinite(t):  # pure noise, which the denoiser's process never quite is
+            t = sde.T
+        elif t <= 0.0 < level:  # VE has no noise level below its sigma_min
+            t = sde.eps
         return t, (sde.alpha(t) + sde.sigma(t)) / process.size(level)
 
 
-def as_model(model: Any) -> Model:
-    """A model as it is, or around a Denoiser or a callable.
+def as_model(model: Any, process: str = "edm") -> Model:
+    """A model as it is, or one of this process around a Denoiser or a callable.
 
     Raises:
         TypeError: not callable.
+        ValueError: an unknown process.
     """
     if isinstance(model, Model):
         return model
-    return DenoiserModel(model) if isinstance(model, BaseDenoiser) else Model(model)
+    return (DenoiserModel if isinstance(model, BaseDenoiser) else Model)(model, process)
 
 
 def wrap_denoiser(denoiser: BaseDenoiser, process: str = "edm") -> Model:
@@ -192,16 +205,15 @@ def wrap_model(
 
     Raises:
         TypeError: not callable.
-        ValueError: an unknown process, or one of "edm" without a range.
+        ValueError: an unknown process, one of "edm" without a range, or another process than the model's own.
     """
-    known = as_model(model)
+    known = as_model(model, "edm" if process is None else process)
+    if process not in (None, known.process):
+        raise ValueError(f"process={process!r}: the model is of process {known.process!r} already; leave it out")
     low = known.sigma_min if sigma_min is None else float(sigma_min)
     high = known.sigma_max if sigma_max is None else float(sigma_max)
-    process = known.process if process is None else process
-    make = choose(process, PROCESSES, "process").sde
-    if process != known.process:
-        known = Model(known.function, process)
-    if process == "flow":
+    make = PROCESSES[known.process].sde
+    if known.process == "flow":
         return Denoiser(known, make(0.0, 1.0), "x0", "sigma")
     if low is None or high is None or not math.isfinite(high):
         lacking = "sigma_min" if low is None else "sigma_max"
@@ -247,9 +259,10 @@ def wrap(
     return wrap_denoiser(model, "edm" if process is None else process)
 
 
-def _range_of(model: Any) -> tuple[float | None, float | None]:
-    """The noise levels that a model of k-diffusion says it has."""
-    low, high, table = (getattr(model, name, None) for name in ("sigma_min", "sigma_max", "sigmas"))
-    if isinstance(table, Tensor) and table.numel() and (low is None or high is None):
-        low, high = table[table > 0].min(), table.max()
-    return tuple(float(v) if isinstance(v, (int, float, Tensor)) else None for v in (low, high))  # type: ignore
+def _known(given: Any, model: Any, name: str, end: Callable[[Tensor], Tensor]) -> float | None:
+    """A noise level as given, or as a model of k-diffusion states it, or as an end of its table of sigmas."""
+    level = getattr(model, name, None) if given is None else given
+    table = getattr(model, "sigmas", None)
+    if level is None and isinstance(table, Tensor) and table.numel():
+        level = end(table)
+    return float(level) if isinstance(level, int | float | Tensor) else None
