@@ -151,7 +151,7 @@ class Between(Labels):
 # label -> (from the number, to the number)
 FUNCTIONS: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
     "number": (lambda v: v, lambda label: label),
-    "c_noise": (lambda v: 0.25 * math.log(v), lambda label: math.exp(4 * label)),
+    "c_noise": (lambda v: 0.25 * math.log(v) if v else -math.inf, lambda label: math.exp(4 * label)),
     "arctan": (lambda v: math.atan(v) * 2 / math.pi, lambda label: math.tan(label * math.pi / 2)),
 }
 

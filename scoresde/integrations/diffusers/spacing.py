@@ -110,6 +110,7 @@ class TableSchedule(Schedule):
     """Indices of a trained table.
 
     Attributes:
+        indices: the labels that are spaced, which need not be those that the network is told.
         n: entries of the table.
         spacing: "linspace", "leading" or "trailing".
         spare: spaced for this many steps more, of which the last is left out.
@@ -120,6 +121,7 @@ class TableSchedule(Schedule):
         ends: (high, low) between which, or None for the first and last of the indices' own.
     """
 
+    indices: Labels | None = None
     n: int = 1000
     spacing: str = "linspace"
     spare: int = 0
@@ -141,7 +143,7 @@ class TableSchedule(Schedule):
                 f"num_inference_steps={steps} with steps_offset={self.offset} begins at step {indices[0]:g} of a table "
                 f"of {self.n}; at most {self.n // (self.offset + 1)} steps fit"
             )
-        times = [self.labels.time(i) for i in indices]
+        times = [(self.indices or self.labels).time(i) for i in indices]
         if self.convert is None:
             return times
         return [self.number.time(v) for v in self.convert(self.number.at(times[0]), self.number.at(times[-1]), steps)]
@@ -308,7 +310,7 @@ class FlowSchedule(Schedule):
         if self.terminal and levels[-1] < 1.0:
             scale = (1.0 - levels[-1]) / (1.0 - self.terminal)
             levels = [1.0 - (1.0 - v) / scale for v in levels]
-        if self.convert is not None:
+        if self.convert is not None and self.ends is None:
             levels = self.convert(levels[0], levels[-1], len(levels))
         # Only the first can be at 1.
         return [*([levels[0]] if exact else [min(levels[0], self.below)]), *levels[1:]]
