@@ -284,7 +284,7 @@ def edm(facts: Facts, o: Options) -> Built:
     sde = EDM(low, high)
     preconditions = {"epsilon": EDMPrecond, "v_prediction": FlippedEDMPrecond}
     precondition = choose(o["prediction_type"], preconditions, "prediction_type")(float(o["sigma_data"]))
-    number = Number(sde)
+    number = Number(sde, "sigma")
     name = choose(o["sigma_schedule"], {"karras": "karras", "exponential": "exponential"}, "sigma_schedule")
     labels = OfNumber(number, facts.labels)
     schedule = RampSchedule(number, labels, _end(facts, o, low), low=low, high=high, name=name, rho=float(o["rho"]))
@@ -295,7 +295,7 @@ def consistency(facts: Facts, o: Options) -> Built:
     """Consistency models on EDM's noise levels."""
     low, high, n = float(o["sigma_min"]), float(o["sigma_max"]), int(o["num_train_timesteps"])
     sde = EDM(low, high)
-    number = Number(sde)
+    number = Number(sde, "sigma")
     labels = OfNumber(number, "c_noise", 1000.0)
     schedule = RampSchedule(number, labels, low=low, high=high, rho=float(o["rho"]), entries=n)
     return Built(sde, "x0", schedule, BoundaryPrecond(float(o["sigma_data"]), low))

@@ -28,7 +28,7 @@ def _time_at_rho(sde: SDE, rho: float) -> float:
 # number -> (from a process and its time, to its time)
 NUMBERS: dict[str, tuple[Callable[[SDE, float], float], Callable[[SDE, float], float]]] = {
     "rho": (lambda sde, t: sde.point(t).rho, _time_at_rho),
-    "sigma": (lambda sde, t: t, lambda sde, number: number),  # of rectified flow without shift, whose time it is
+    "sigma": (lambda sde, t: t, lambda sde, number: number),  # of EDM and of a flow: time
     "1 - sigma": (lambda sde, t: 1.0 - t, lambda sde, number: 1.0 - number),
 }
 

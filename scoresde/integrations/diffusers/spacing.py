@@ -23,7 +23,7 @@ def linspace(last: int, steps: int, spare: int, exact: bool, offset: int) -> lis
     if points == 1:  # diffusers' one step would begin at index 0, from noise that is not there
         return [last - 1.0]
     stride = (last - 1) / (points - 1)  # times an int, as in numpy.linspace: halves must round alike
-    return [i * stride for i in range(points - 1, spare - 1, -1)]
+    return [last - 1.0, *(i * stride for i in range(points - 2, spare - 1, -1))]
 
 
 def leading(last: int, steps: int, spare: int, exact: bool, offset: int) -> list[float]:
