@@ -266,7 +266,7 @@ def flow(facts: Facts, o: Options) -> Built:
         convert=conversion(facts, o),
         shifts_given=facts.shifts_given,
     )  # fmt: skip
-    return Built(sde, "flow", schedule, ReversedFlow() if reverse else None)
+    return Built(sde, "x0", schedule, ReversedFlow()) if reverse else Built(sde, "flow", schedule)
 
 
 def minimax(facts: Facts, o: Options) -> Built:
@@ -275,7 +275,7 @@ def minimax(facts: Facts, o: Options) -> Built:
     number = Number(sde, "sigma")
     labels = OfNumber(Number(sde, "1 - sigma"))
     schedule = FlowSchedule(number, labels, flow=facts.flow, static=float(o["shift"]), shifts_given=facts.shifts_given)
-    return Built(sde, "flow", schedule, ReversedFlow())
+    return Built(sde, "x0", schedule, ReversedFlow())
 
 
 def edm(facts: Facts, o: Options) -> Built:
@@ -306,8 +306,12 @@ def pndm_angles(facts: Facts, o: Options) -> Built:
     if o.get("trained_betas") is not None:
         raise ValueError("trained_betas of IPNDMScheduler are the levels of one number of steps; leave them out")
     sde = Angle()
-    u_to_time = lambda u: math.asin(math.sin(0.5 * math.pi * u) ** 2) * 2 / math.pi  # noqa: E731
-    return Built(sde, "v", LineSchedule(Number(sde), OfTime(sde), spare=1, time=u_to_time))
+    return Built(sde, "v", LineSchedule(Number(sde), OfTime(sde), spare=1, time=_sine_squared))
+
+
+def _sine_squared(u: float) -> float:
+    """The time of Angle at which sigma = sin^2(pi u / 2)."""
+    return math.asin(math.sin(0.5 * math.pi * u) ** 2) * 2 / math.pi
 
 
 def wuerstchen(facts: Facts, o: Options) -> Built:

@@ -79,12 +79,11 @@ class Labels(ABC):
         """
 
 
-def _within(label: float, n: int) -> float:
-    if not 0.0 <= label <= n - 1:
-        raise ValueError(
-            f"timesteps must be within 0 and {n - 1}, the steps that the network was trained on; got {label}"
-        )
-    return float(label)
+def _within(label: float, low: float, high: float) -> float:
+    """The label, at an end if it is beyond by no more than float32 rounds."""
+    if not low - ABOVE <= label <= high + ABOVE:
+        raise ValueError(f"timesteps must be within {low:g} and {high:g}, as in the network's training; got {label}")
+    return min(max(float(label), low), high)
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Entries(Labels):
 
     def time(self, label: float) -> float:
         """The time at an index."""
-        return (_within(label, self.sde.n) + 1.0) / self.sde.n
+        return (_within(label, 0.0, self.sde.n - 1.0) + 1.0) / self.sde.n
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class Between(Labels):
 
     def time(self, label: float) -> float:
         """The time at an index."""
-        label = _within(label, self.table.n)
+        label = _within(label, 0.0, self.table.n - 1.0)
         i = int(label)
         if label == i and self.number.sde is self.table:
             return (i + 1.0) / self.table.n
@@ -188,7 +187,6 @@ class OfTime(Labels):
 
     def time(self, label: float) -> float:
         """The time at a label; those above T are T."""
-        if not 0.0 <= label <= 1.0:
-            raise ValueError(f"timesteps must be within 0 and 1, got {label}")
+        label = _within(label, 0.0, 1.0)
         warped = 1.0 - (1.0 - label) ** self.scaler if self.scaler > 1 else label**self.scaler
         return min(warped, self.sde.T)
