@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import scoresde as ss
 from tests.integrations.diffusers_cases import (
     CASES,
     CONVERTED,
@@ -246,3 +247,57 @@ def test_shift() -> None:
     )
     with pytest.raises(ValueError, match="mu must be given"):
         read(flow, {"use_dynamic_shifting": True}).times(5)
+
+
+# -- whole loops ---------------------------------------------------------------------------------------------------
+WEIGHTS = torch.randn(8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64) / 3
+
+
+def network(x: torch.Tensor, label: float) -> torch.Tensor:
+    return torch.tanh(x @ WEIGHTS + math.sin(label / 300.0))
+
+
+LOOPS: list[tuple[str, Options, str]] = [
+    ("DDIMScheduler", {**SD, "clip_sample": False, "steps_offset": 1, "set_alpha_to_one": False}, "ddim"),
+    ("EulerDiscreteScheduler", SD, "euler"),
+    ("EulerDiscreteScheduler", {**SD, "use_karras_sigmas": True}, "ddim"),
+    ("EulerDiscreteScheduler", SVD, "ddim"),
+    (
+        "EulerDiscreteScheduler",
+        {**SD, "timestep_spacing": "trailing", "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
+        "ddim",
+    ),
+    ("HeunDiscreteScheduler", SD, "heun"),
+    ("DPMSolverMultistepScheduler", SD, "dpmpp-2m"),
+    ("DPMSolverMultistepScheduler", {**FLOW, "flow_shift": 3.0}, "dpmpp-2m"),
+    ("UniPCMultistepScheduler", {**FLOW, "flow_shift": 3.0}, "unipc-2"),
+    ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}, "euler"),
+    ("FlowMatchEulerDiscreteScheduler", {"invert_sigmas": True}, "euler"),
+    ("MiniMaxH3Scheduler", {}, "ddim"),
+    ("EDMEulerScheduler", {}, "euler"),
+    ("EDMDPMSolverMultistepScheduler", {}, "dpmpp-2m"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "solver"), LOOPS)
+def test_whole_loops(name: str, options: Options, solver: str) -> None:
+    """A plan on the source's grid gives what diffusers' own loop gives, to its float32."""
+    noise = torch.randn(4, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    source, scheduler = read(name, options), class_of(name)(**options)
+    with_our_table(scheduler, source)
+    scheduler.set_timesteps(20 + (name == "MiniMaxH3Scheduler"))
+    theirs = noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
+    for t in scheduler.timesteps:
+        scaled = scheduler.scale_model_input(theirs, t) if hasattr(scheduler, "scale_model_input") else theirs
+        theirs = scheduler.step(network(scaled, float(t)), t, theirs, return_dict=False)[0]
+
+    plan = ss.make_plan(solver, source.sde, source.times(20, rounding="grid"))
+    run = plan.start(noise * source.noise_scale(plan.begin))
+    while not run.done:
+        at, label = run.point, source.timestep(run.t, rounding="grid")
+        if source.precondition is None:
+            run.tell(network(run.x, label), source.kind)
+        else:
+            c_in, c_skip, c_out = source.precondition.coefficients(at.alpha, at.sigma)
+            run.tell(c_skip * run.x + c_out * network(c_in * run.x, label))
+    assert torch.allclose(run.sample, theirs.double(), rtol=2e-5, atol=2e-5), (run.sample - theirs).abs().max()

@@ -300,6 +300,8 @@ def test_too_many_steps() -> None:
     ):
         with pytest.raises(ValueError, match=f"num_inference_steps={steps}"):
             read(name, options).times(steps, rounding="grid")
+    with pytest.raises(ValueError, match="num_inference_steps=2500"):
+        read("DDPMScheduler", {"timestep_spacing": "trailing"}).times(2500)
     source = read("DDIMScheduler", {})
     with pytest.raises(ValueError, match="num_inference_steps"):
         source.times(0)
@@ -317,8 +319,9 @@ def test_bad_given_grids() -> None:
         source.times_of_labels([5.0, 10.0])
     with pytest.raises(ValueError, match=r"sigmas must be at most 14\.6"):
         source.times_of_sigmas([80.0, 1.0])
-    with pytest.raises(ValueError, match="at least one noise level"):
-        source.times_of_sigmas([0.0])
+    for empty in (source, flow, read("FlowMatchEulerDiscreteScheduler", {"shift_terminal": 0.1})):
+        with pytest.raises(ValueError, match="at least one noise level"):
+            empty.times_of_sigmas([0.0])
     with pytest.raises(ValueError, match=r"within \(0, 1\]"):
         flow.times_of_sigmas([1.5, 0.5])
 

@@ -144,7 +144,7 @@ class Source:
         end = self.schedule.end
         if sigmas and (sigmas[-1] == 0.0 or 0.0 < sigmas[-1] <= end * (1 + 1e-6) < 1.0):
             sigmas.pop()
-        return self._ended(self.schedule.of_numbers(sigmas, exact, mu), "sigmas")
+        return self._ended(self.schedule.of_numbers(sigmas, exact, mu) if sigmas else [], "sigmas")
 
     def _ended(self, starts: list[float], argument: str) -> tuple[float, ...]:
         """The times with the end; errors name the argument."""

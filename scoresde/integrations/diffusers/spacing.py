@@ -138,10 +138,10 @@ class TableSchedule(Schedule):
         indices = SPACINGS[self.spacing](self.last, steps, self.spare, exact, self.offset)
         if not exact and (self.rounds_linspace or self.spacing != "linspace"):
             indices = [float(round(i)) for i in indices]
-        if indices[0] > self.n - 1:
+        if indices[0] > self.n - 1 or indices[-1] < 0:
             raise ValueError(
-                f"num_inference_steps={steps} with steps_offset={self.offset} begins at step {indices[0]:g} of a table "
-                f"of {self.n}; at most {self.n // (self.offset + 1)} steps fit"
+                f"num_inference_steps={steps} with steps_offset={self.offset} goes from {indices[0]:g} to "
+                f"{indices[-1]:g} in a table of {self.n}; at most {self.n // (self.offset + 1)} steps fit"
             )
         times = [(self.indices or self.labels).time(i) for i in indices]
         if self.convert is None:
@@ -300,8 +300,9 @@ class FlowSchedule(Schedule):
     def of_numbers(self, numbers: Iterable[float], exact: bool, mu: float | None) -> list[float]:
         """Where steps with given levels begin, which are shifted."""
         numbers = [float(v) for v in numbers]
-        if not all(0.0 < v <= 1.0 for v in numbers):
+        if not all(0.0 < v <= 1.0 + 1e-6 for v in numbers):  # float32 rounds
             raise ValueError(f"sigmas of rectified flow must be within (0, 1], but for a 0 at the end; got {numbers}")
+        numbers = [min(v, 1.0) for v in numbers]
         return self._moved(numbers, exact, mu) if self.shifts_given else numbers
 
     def _moved(self, levels: list[float], exact: bool, mu: float | None) -> list[float]:
