@@ -105,6 +105,9 @@ def test_missing_keys_have_the_defaults_of_the_class(name: str) -> None:
         ("LCMScheduler", {}, 0.0),
         ("DEISMultistepScheduler", {}, 1.0),
         ("DEISMultistepScheduler", CONVERTED[0], 0.0),
+        ("DEISMultistepScheduler", {**CONVERTED[0], "sigma_min": 0.5}, 0.0),  # so it would with levels that end above
+        ("UniPCMultistepScheduler", {**CONVERTED[0], **SIGMA_MIN, "sigma_min": 0.5}, 0.0),
+        ("DPMSolverMultistepScheduler", {**CONVERTED[0], **SIGMA_MIN, "sigma_min": 0.5}, 1.0),
         ("EulerDiscreteScheduler", {**SIGMA_MIN, "timestep_spacing": "trailing"}, 1.0),
         ("EulerDiscreteScheduler", SIGMA_MIN, 0.0),
     ],
