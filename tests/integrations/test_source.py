@@ -117,6 +117,18 @@ def test_end(name: str, options: Options, end: float) -> None:
     assert read(name, options).times(10, rounding="grid")[-1] == pytest.approx(end / 1000, rel=1e-12)
 
 
+@pytest.mark.parametrize("converted", CONVERTED[:2])
+@pytest.mark.parametrize("name", ["HeunDiscreteScheduler", "LMSDiscreteScheduler", "DEISMultistepScheduler"])
+def test_keys_that_are_no_options_are_heeded(name: str, converted: Options) -> None:
+    """Classes look for sigma_min and sigma_max in a config from elsewhere; LMS does so but for Karras' levels."""
+    config = {**SD, **converted, "sigma_min": 0.1, "sigma_max": 8.0, "_class_name": name}
+    source, scheduler = read(name, config), class_of(name).from_config(config)
+    with_our_table(scheduler, source)
+    _, sigmas = grid_of(scheduler, name, 7, None)
+    assert sigmas is not None
+    assert all(close(source.sigma(t), v) for t, v in zip(source.times(7, rounding="grid")[:-1], sigmas, strict=False))
+
+
 def test_log_linear_levels() -> None:
     """Euler's labels of these levels are those of other levels; ours are right."""
     options = {**SD, "interpolation_type": "log_linear"}
