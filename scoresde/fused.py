@@ -149,6 +149,7 @@ class FusedRun(Run):
 
     def _apply(self, line: Line, told: Sequence[Tensor]) -> None:
         for_anchor, for_told, for_history, for_noises = self._empty
+        noises = [z.contiguous() for z in self._draw(line)]  # of one layout, or there would be code for each
         if self._form.states == 1:
             states = (self._x,)
         elif self._anchor is self._x:
@@ -159,7 +160,7 @@ class FusedRun(Run):
             states,
             (*told, *for_told[len(told) :]),
             (*self._history, *for_history[len(self._history) :]),
-            (*(noises := self._draw(line)), *for_noises[len(noises) :]),
+            (*noises, *for_noises[len(noises) :]),
             self._table(line.kind)[self._row],
         )
         self._x, self._anchor = new[0], new[-1]
