@@ -9,6 +9,7 @@ for a plan, and not again from row to row, and reads and writes each tensor once
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from types import FunctionType
 from typing import TYPE_CHECKING, NamedTuple
@@ -145,7 +146,7 @@ class FusedRun(Run):
         # Compiled code is checked for which of its inputs are one tensor. So that the answer is the same at every row,
         # no two of ours are: each empty place has zeros of its own.
         self._empty = [[torch.zeros_like(self._x) for _ in range(n)] for n in (1, form.told, form.history, form.noises)]
-        self._coefficients: dict[str, list[Tensor | None]] = {}
+        self._coefficients: dict[str, dict[int, Tensor]] = {}
 
     def _apply(self, line: Line, told: Sequence[Tensor]) -> None:
         for_anchor, for_told, for_history, for_noises = self._empty
@@ -167,14 +168,12 @@ class FusedRun(Run):
         self._history = [*kept[: len(told)], *self._history][: line.keep]
         self._row += 1
 
-    def _table(self, kind: str) -> list[Tensor | None]:
-        """The coefficients of all rows for predictions of one kind; None where the kind cannot be converted."""
+    def _table(self, kind: str) -> dict[int, Tensor]:
+        """For each row at which this kind can be converted, its coefficients; made when the kind is first told."""
         if kind not in self._coefficients:
-            self._coefficients[kind] = [self._vector(i, kind) for i in range(len(self.plan.rows))]
+            self._coefficients[kind] = table = {}
+            for i in range(len(self.plan.rows)):
+                with suppress(ValueError):  # where it is told, the script says what is wrong
+                    numbers = self._form.coefficients(self.plan, i, kind)
+                    table[i] = torch.tensor(numbers, dtype=self._x.dtype).to(self._x.device)
         return self._coefficients[kind]
-
-    def _vector(self, i: int, kind: str) -> Tensor | None:
-        try:
-            return torch.tensor(self._form.coefficients(self.plan, i, kind), dtype=self._x.dtype).to(self._x.device)
-        except ValueError:  # told this kind at this row, the script says what is wrong
-            return None

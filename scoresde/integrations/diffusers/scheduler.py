@@ -19,6 +19,7 @@ from scoresde.errors import choose
 from scoresde.integrations.diffusers.planning import Choice, Planned, Request, short
 from scoresde.integrations.diffusers.source import Source, class_of, read
 from scoresde.integrations.diffusers.timesteps import LazyTimesteps
+from scoresde.mix import linear
 from scoresde.plan import Plan
 from scoresde.predictions import convert
 from scoresde.run import CHECKS, Stepping, master_dtype
@@ -421,7 +422,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             _, on_x, on_output = source.precondition.coefficients(point.alpha, point.sigma)
         else:
             on_x, on_output = convert(source.kind, "x0", point.alpha, point.sigma)
-        x0 = on_x * x.to(wide) + on_output * output.to(wide)
+        x0 = linear([(on_x, x.to(wide)), (on_output, output.to(wide))])
         return (x0 if source.limit is None else source.limit(x0)).to(x.dtype)
 
     def _next_label(self, begin: int) -> tuple[int, float | None]:
