@@ -80,19 +80,23 @@ class Form(NamedTuple):
             ValueError: this kind cannot be converted at this row.
         """
         row, noises = plan.rows[i], plan.script[i, kind].noises
-        conversion = (0.0, 1.0) if row.at is None else convert(kind, row.kind, row.at.alpha, row.at.sigma)
+        on_x, on_told = (0.0, 1.0) if row.at is None else convert(kind, row.kind, row.at.alpha, row.at.sigma)
+        before, after = plan.script.scales[i : i + 2]
+        scales = [*after[: row.made], *[1.0] * (row.made - len(after)), *before]  # of the predictions as they are kept
+        conversions = [c * scale for scale in scales[: row.made] for c in (on_x, on_told)]
 
         def spread(m: Mix) -> list[float]:
             drawn = dict(m.z)
+            d = [c / scale for c, scale in zip(m.d, scales, strict=False)]
             return [
                 *((m.x, m.anchor) if self.states == 2 else (m.x + m.anchor,)),
-                *_padded(m.d[: row.made], self.told),
-                *_padded(m.d[row.made :], self.history),
+                *_padded(d[: row.made], self.told),
+                *_padded(d[row.made :], self.history),
                 *_padded([drawn.get(k, 0.0) for k in noises], self.noises),
             ]
 
         anchor = spread(row.x if row.anchor is None else row.anchor) if self.states == 2 else []
-        return [*_padded(conversion * row.made, 2 * self.told), *spread(row.x), *anchor]
+        return [*_padded(conversions, 2 * self.told), *spread(row.x), *anchor]
 
 
 def _padded(numbers: Sequence[float], count: int) -> list[float]:

@@ -312,6 +312,7 @@ class Run:
             "x": self._x,
             "anchor": None if self._anchor is self._x else self._anchor,
             "history": list(self._history),
+            "scales": list(self._script.scales[self._row]),
         }
 
     @classmethod
@@ -342,7 +343,9 @@ class Run:
         run._predictions.marks, run._predictions.times = list(state["marks"].unbind()), list(state["marked_times"])
         run._row, run._nfe = state["row"], state["nfe"]
         run._anchor = run._x if state["anchor"] is None else state["anchor"]
-        run._history = list(state["history"])
+        # Each prediction is saved times a number; in older files that is 1.
+        now, then = run._script.scales[run._row], state.get("scales", [1.0] * len(state["history"]))
+        run._history = [m if a == b else m * (a / b) for m, a, b in zip(state["history"], now, then, strict=True)]
         return run
 
     def save(self, path: str | Path) -> None:

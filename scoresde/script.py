@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scoresde.mix import ZERO, Ordered, ordered
 from scoresde.predictions import convert
-from scoresde.rows import Mix
+from scoresde.rows import Mix, Row
 
 if TYPE_CHECKING:
     from scoresde.plan import Plan
@@ -27,8 +27,8 @@ class Line(NamedTuple):
         kind: of the prediction told.
         t: the time of the evaluation; NaN if there is none.
         pair: the row takes the unconditional prediction too.
-        converts: for each prediction of the row, the mix that takes its place, as the history keeps it; () if no
-            conversion is needed.
+        converts: for each prediction of the row, the mix that takes its place, as the history keeps it; () if it keeps
+            none.
         draws: the noises that are used for the first time.
         noises: all noises of the mixes, in the order of their numbers there.
         x: the new state.
@@ -79,26 +79,24 @@ class Script(dict[tuple[int, str], Line]):
         anchor_at = STATE if i == 0 or plan.rows[i - 1].anchor is None else ANCHOR
 
         on_x, on_told = (0.0, 1.0) if row.at is None else convert(kind, row.kind, row.at.alpha, row.at.sigma)
-        converted = [[(on_x, STATE), (on_told, j)] for j in range(FIRST, FIRST + made)]
-        keep_any = plan.keep[i] > 0
-        told = [[(1.0, j)] for j in range(FIRST, FIRST + made)] if keep_any else converted
+        kept = plan.keep[i] > 0
+        own = [_scale(row, j) if kept else 1.0 for j in range(made)]
+        converted = [[(c * on_x, STATE), (c * on_told, j)] for j, c in enumerate(own, FIRST)]
+        scales = [*own, *self.scales[i]]
+        as_they_are = [[(1.0, FIRST + j)] for j in range(len(scales))]
+        predictions = as_they_are if kept else [*converted, *as_they_are[made:]]
 
         def mix(m: Mix) -> Ordered:
-            predictions = [*told, *([(1.0, FIRST + made + j)] for j in range(known))]
-            return ordered(
-                [
-                    (m.x, STATE),
-                    (m.anchor, anchor_at),
-                    *((d * c, j) for d, terms in zip(m.d, predictions, strict=False) for c, j in terms),
-                    *((c, where[k]) for k, c in m.z),
-                ]
-            )
+            used = zip(m.d, scales, predictions, strict=False)
+            of_predictions = ((d / scale * c, j) for d, scale, terms in used for c, j in terms)
+            of_noises = ((c, where[k]) for k, c in m.z)
+            return ordered([(m.x, STATE), (m.anchor, anchor_at), *of_predictions, *of_noises])
 
         return Line(
             kind=kind,
             t=float("nan") if row.at is None else row.at.t,
             pair=row.pair,
-            converts=tuple(map(ordered, converted)) if keep_any and kind != row.kind else (),
+            converts=tuple(map(ordered, converted)) if kept else (),
             draws=tuple(draws),
             noises=tuple(noises),
             x=mix(row.x),
@@ -106,6 +104,20 @@ class Script(dict[tuple[int, str], Line]):
             keep=plan.keep[i],
             drops=tuple(k for k in noises if k not in plan.held[i]),
         )
+
+    @cached_property
+    def scales(self) -> tuple[tuple[float, ...], ...]:
+        """For each row, what the predictions in the history are multiplied by, newest first.
+
+        A prediction is kept times its coefficient in the state that its row makes. So it is converted for that state
+        and for the history at once, and the state needs no multiplication of it.
+        """
+        now: tuple[float, ...] = ()
+        scales: list[tuple[float, ...]] = [now]
+        for i, row in enumerate(self.plan.rows):
+            now = (*(_scale(row, j) for j in range(row.made)), *now)[: self.plan.keep[i]]
+            scales.append(now)
+        return tuple(scales)
 
     @cached_property
     def shares(self) -> tuple[float, ...]:
@@ -124,3 +136,9 @@ class Script(dict[tuple[int, str], Line]):
                 x = anchor = 1.0
             shares.append(anchor / x if x != 0.0 else 0.0)
         return tuple(shares)
+
+
+def _scale(row: Row, j: int) -> float:
+    """What prediction j of a row is multiplied by in the history; 1 if its coefficient could over- or underflow."""
+    d = row.x.d[j] if j < len(row.x.d) else 0.0
+    return d if 1e-3 < abs(d) < 1e3 else 1.0
