@@ -205,11 +205,12 @@ def main() -> None:
             print(json.dumps(rows[-1]), flush=True)
     facts = {**environment(1), "diffusers": version("diffusers")}
     words = ", ".join(f"{k} {v}" for k, v in facts.items())
-    text = (
-        f"{table(rows)}\nMicroseconds a step, float32 on the CPU, medians of rounds that take turns. The ratio is of the "
-        "medians, and in brackets are the quartiles of the rounds' ratios. Of methods that draw noise it is the ratio of "
-        f"what is left without the drawing, which is torch's own and the same on both sides. {words}.\n"
+    about = (
+        "Microseconds a step, float32 on the CPU, medians of rounds that take turns. The ratio is of the medians, and in "
+        "brackets are the quartiles of the rounds' ratios. Of methods that draw noise it is the ratio of what is left "
+        "without the drawing, which is torch's own and the same on both sides."
     )
+    text = f"{table(rows)}\n{about} {words}.\n"
     print(text)
     if len(asked) == len(PAIRS):
         OUT.mkdir(exist_ok=True)
