@@ -207,8 +207,8 @@ def main() -> None:
     words = ", ".join(f"{k} {v}" for k, v in facts.items())
     about = (
         "Microseconds a step, float32 on the CPU, medians of rounds that take turns. The ratio is of the medians, and "
-        "in brackets are the quartiles of the rounds' ratios. Of methods that draw noise it is the ratio of what is left "
-        "without the drawing, which is torch's own and the same on both sides."
+        "in brackets are the quartiles of the rounds' ratios. Of methods that draw noise it is the ratio of what is "
+        "left without the drawing, which is torch's own and the same on both sides."
     )
     text = f"{table(rows)}\n{about} {words}.\n"
     print(text)
