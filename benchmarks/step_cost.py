@@ -97,7 +97,7 @@ def stepping(scheduler: Any, x: Tensor, output: Tensor) -> Loop:
     return run
 
 
-def telling(plan: Any, kind: str, x: Tensor, output: Tensor) -> Loop:
+def telling(plan: Any, kind: Any, x: Tensor, output: Tensor) -> Loop:
     """The same loop with a run alone."""
 
     def run() -> float:
@@ -136,7 +136,7 @@ def measure(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
     x, output = torch.randn(shape), torch.randn(shape)
     ours.set_timesteps(STEPS)
     source = read({"_class_name": pair.theirs, **theirs.config})
-    kind = source.kind if source.precondition is None else "x0"
+    kind = source.kind if source.precondition is None else source.precondition
     loops = (
         stepping(theirs, x, output),
         stepping(ours, x, output),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from scoresde.predictions import convert
+from scoresde.predictions import Kind, convert
 from scoresde.rows import Mix
 from scoresde.run import Run
 from scoresde.script import Line
@@ -73,7 +73,7 @@ class Form(NamedTuple):
         anchors = any(row.anchor is not None for row in plan.rows)
         return cls(1 + anchors, max(row.made for row in plan.rows), plan.memory, noises)
 
-    def coefficients(self, plan: Plan, i: int, kind: str) -> list[float]:
+    def coefficients(self, plan: Plan, i: int, kind: Kind) -> list[float]:
         """The coefficients of row i, told predictions of this kind, in the order in which :func:`advance` takes them.
 
         Raises:
@@ -150,7 +150,7 @@ class FusedRun(Run):
         # Compiled code is checked for which of its inputs are one tensor. So that the answer is the same at every row,
         # no two of ours are: each empty place has zeros of its own.
         self._empty = [[torch.zeros_like(self._x) for _ in range(n)] for n in (1, form.told, form.history, form.noises)]
-        self._coefficients: dict[str, dict[int, Tensor]] = {}
+        self._coefficients: dict[Kind, dict[int, Tensor]] = {}
 
     def _apply(self, line: Line, told: Sequence[Tensor]) -> None:
         for_anchor, for_told, for_history, for_noises = self._empty
@@ -172,7 +172,7 @@ class FusedRun(Run):
         self._history = [*kept[: len(told)], *self._history][: line.keep]
         self._row += 1
 
-    def _table(self, kind: str) -> dict[int, Tensor]:
+    def _table(self, kind: Kind) -> dict[int, Tensor]:
         """For each row at which this kind can be converted, its coefficients; made when the kind is first told."""
         if kind not in self._coefficients:
             self._coefficients[kind] = table = {}

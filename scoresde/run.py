@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scoresde.errors import choose
 from scoresde.mix import linear, mixed, zero
-from scoresde.predictions import convert
+from scoresde.predictions import Kind, convert
 from scoresde.script import FIRST, Line
 from scoresde.sde import Point
 from scoresde.sources import Noise, NoisePath, Noises, NoiseSource
@@ -56,7 +56,7 @@ class Stepping(Protocol):
         """The result."""
         ...
 
-    def tell(self, prediction: Tensor, kind: str = "x0", unconditional: Tensor | None = None) -> None:
+    def tell(self, prediction: Tensor, kind: Kind = "x0", unconditional: Tensor | None = None) -> None:
         """Give the prediction at (x, t), and that without the condition if the network is guided, and go on."""
         ...
 
@@ -116,7 +116,7 @@ class Predictions:
                 self.raise_if_bad(prediction, "it")
         return prediction
 
-    def take(self, prediction: Tensor, kind: str, x: Tensor, at: Point, wanted: str) -> Tensor:
+    def take(self, prediction: Tensor, kind: Kind, x: Tensor, at: Point, wanted: str) -> Tensor:
         """The prediction as :meth:`receive` gives it, as another kind."""
         on_x, on_prediction = convert(kind, wanted, at.alpha, at.sigma)
         return linear([(on_x, x), (on_prediction, self.receive(prediction, x, at.t))])
@@ -225,12 +225,13 @@ class Run:
         return self.x
 
     # -- telling
-    def tell(self, prediction: Tensor, kind: str = "x0", unconditional: Tensor | None = None) -> None:
+    def tell(self, prediction: Tensor, kind: Kind = "x0", unconditional: Tensor | None = None) -> None:
         """Give the network's prediction at (run.x, run.t) and advance to the next evaluation.
 
         Args:
             prediction: of the shape of run.x.
-            kind: what it predicts: "x0" (the output of a Denoiser), "epsilon", "v", "flow" or "score".
+            kind: what it predicts: "x0" (the output of a Denoiser), "epsilon", "v", "flow" or "score"; or the
+                preconditioning of a network whose own output it is (:class:`scoresde.EDMPrecond`).
             unconditional: of a guided network, its prediction without the condition, of the same kind. Only CFG++ uses
                 it; None means that there is no guidance, and both are the same.
 

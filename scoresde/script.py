@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from scoresde.mix import ZERO, Ordered, ordered
-from scoresde.predictions import convert
+from scoresde.predictions import Kind, convert
 from scoresde.rows import Mix, Row
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Line(NamedTuple):
         drops: noises that no later row uses.
     """
 
-    kind: str
+    kind: Kind
     t: float
     pair: bool
     converts: tuple[Ordered, ...]
@@ -49,7 +49,7 @@ class Line(NamedTuple):
     drops: tuple[int, ...]
 
 
-class Script(dict[tuple[int, str], Line]):
+class Script(dict[tuple[int, Kind], Line]):
     """The lines of a plan: ``script[i, kind]`` is what to do at row i, told a prediction of this kind.
 
     They are made when first asked for.
@@ -62,11 +62,11 @@ class Script(dict[tuple[int, str], Line]):
         self.plan = plan
         self.silent = frozenset(i for i, row in enumerate(plan.rows) if row.at is None)
 
-    def __missing__(self, key: tuple[int, str]) -> Line:
+    def __missing__(self, key: tuple[int, Kind]) -> Line:
         line = self[key] = self._line(*key)
         return line
 
-    def _line(self, i: int, kind: str) -> Line:
+    def _line(self, i: int, kind: Kind) -> Line:
         plan = self.plan
         if i == len(plan.rows):
             raise ValueError("the run is done: there is nothing to evaluate; read run.sample")

@@ -20,6 +20,10 @@ def plan_of(name: str, steps: int = 5, end: str = "eps") -> ss.Plan:
     return plan
 
 
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 # -- no value is read --------------------------------------------------------------------------------
 
 
@@ -84,6 +88,18 @@ def test_a_run_may_be_told_another_kind_each_time() -> None:
         first.tell(x0)
         other.tell(told[kind], kind)
     assert torch.allclose(first.sample, other.sample, atol=1e-12)
+
+
+def test_a_run_may_be_told_the_output_of_a_preconditioned_network() -> None:
+    """Its conversion to x0 is part of what the run does, and of what it saves doing."""
+    plan, precondition = plan_of("dpmpp-3m"), ss.EDMPrecond(0.7)
+    raw, told = (plan.start(torch.randn(3, 2, dtype=torch.float64, generator=seeded(1))) for _ in range(2))
+    while not raw.done:
+        output = torch.sin(raw.x)
+        _, c_skip, c_out = precondition.coefficients(raw.point.alpha, raw.point.sigma)
+        told.tell(c_skip * told.x + c_out * output)
+        raw.tell(output, precondition)
+    assert torch.allclose(raw.sample, told.sample, atol=1e-12)
 
 
 def test_prediction_of_half_precision_is_taken_into_the_wider_state() -> None:
