@@ -81,7 +81,7 @@ class Form(NamedTuple):
         """
         row, noises = plan.rows[i], plan.script[i, kind].noises
         on_x, on_told = (0.0, 1.0) if row.at is None else convert(kind, row.kind, row.at.alpha, row.at.sigma)
-        before, after = plan.script.scales[i : i + 2]
+        before, after = plan.script.scales(kind)[i : i + 2]
         scales = [*after[: row.made], *[1.0] * (row.made - len(after)), *before]  # of the predictions as they are kept
         conversions = [c * scale for scale in scales[: row.made] for c in (on_x, on_told)]
 
@@ -171,7 +171,7 @@ class FusedRun(Run):
             self._table(line.kind)[self._row],
         )
         self._x, self._anchor = new[0], new[-1]
-        self._history = [*kept[: len(told)], *self._history][: line.keep]
+        self._history, self._scales = [*kept[: len(told)], *self._history][: line.keep], line.leaves
         self._row += 1
 
     def _table(self, kind: Kind) -> dict[int, Tensor]:

@@ -164,7 +164,8 @@ class Run:
         self._noises = Noises(noise, seed, index, self._x)
         self._held: dict[int, Tensor] = {}
         self._history: list[Tensor] = []
-        self._skip_rows_without_evaluation()
+        self._scales: tuple[float, ...] = ()
+        self._skip_rows_without_evaluation("x0")
 
     def _prepare(self, plan: Plan, dtype: torch.dtype) -> None:
         """Make ready to go on from the state: what a run knows besides, and does not save."""
@@ -244,9 +245,11 @@ class Run:
             told.append(self._predictions.receive(unconditional, self._x, line.t, second=True))
         elif line.pair:
             told *= 2
+        if line.scales is not self._scales:
+            self._rescale(line.scales)
         self._apply(line, told)
         self._nfe += 1
-        self._skip_rows_without_evaluation()
+        self._skip_rows_without_evaluation(kind)
 
     def edit(self, x: Tensor) -> None:
         """Replace the state between two evaluations, as inpainting and callbacks of pipelines do.
@@ -282,7 +285,7 @@ class Run:
             values += self._draw(line)
         self._x = mixed(line.x, values)
         self._anchor = self._x if line.anchor is None else mixed(line.anchor, values)
-        self._history = values[FIRST : FIRST + line.keep]
+        self._history, self._scales = values[FIRST : FIRST + line.keep], line.leaves
         self._row += 1
 
     def _draw(self, line: Line) -> list[Tensor]:
@@ -294,9 +297,14 @@ class Run:
             del self._held[k]
         return noises
 
-    def _skip_rows_without_evaluation(self) -> None:
+    def _rescale(self, scales: tuple[float, ...]) -> None:
+        """Keep the history as a line takes it, if the predictions before were told as another kind."""
+        now = zip(self._history, self._scales, scales, strict=True)
+        self._history = [m if old == new else m * (new / old) for m, old, new in now]
+
+    def _skip_rows_without_evaluation(self, kind: Kind) -> None:
         while self._row in self._script.silent:
-            self._apply(self._script[self._row, "x0"], ())
+            self._apply(self._script[self._row, kind], ())
 
     # -- pausing
     def state_dict(self) -> dict[str, Any]:
@@ -318,7 +326,7 @@ class Run:
             "x": self._x,
             "anchor": None if self._anchor is self._x else self._anchor,
             "history": list(self._history),
-            "scales": list(self._script.scales[self._row]),
+            "scales": list(self._scales),
         }
 
     @classmethod
@@ -349,9 +357,8 @@ class Run:
         run._predictions.marks, run._predictions.times = list(state["marks"].unbind()), list(state["marked_times"])
         run._row, run._nfe = state["row"], state["nfe"]
         run._anchor = run._x if state["anchor"] is None else state["anchor"]
-        # Each prediction is saved times a number; in older files that is 1.
-        now, then = run._script.scales[run._row], state.get("scales", [1.0] * len(state["history"]))
-        run._history = [m if a == b else m * (a / b) for m, a, b in zip(state["history"], now, then, strict=True)]
+        run._history = list(state["history"])
+        run._scales = tuple(state.get("scales", [1.0] * len(run._history)))  # older files keep them as they are
         return run
 
     def save(self, path: str | Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # What a line mixes, by number: zero, state and anchor, then the predictions of its row, the history and the noises.
 STATE, ANCHOR, FIRST = ZERO + 1, ZERO + 2, ZERO + 3
+Scales = tuple[float, ...]
 
 
 class Line(NamedTuple):
@@ -34,6 +35,8 @@ class Line(NamedTuple):
         x: the new state.
         anchor: the new anchor; None makes the new state the anchor too.
         keep: how many of the newest predictions to keep.
+        scales: what each prediction in the history is multiplied by (see :meth:`Script.scales`).
+        leaves: the same after the row.
         drops: noises that no later row uses.
     """
 
@@ -46,6 +49,8 @@ class Line(NamedTuple):
     x: Ordered
     anchor: Ordered | None
     keep: int
+    scales: Scales
+    leaves: Scales
     drops: tuple[int, ...]
 
 
@@ -60,6 +65,7 @@ class Script(dict[tuple[int, Kind], Line]):
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self._scales: dict[Kind, tuple[Scales, ...]] = {}
         self.silent = frozenset(i for i, row in enumerate(plan.rows) if row.at is None)
 
     def __missing__(self, key: tuple[int, Kind]) -> Line:
@@ -80,9 +86,9 @@ class Script(dict[tuple[int, Kind], Line]):
 
         on_x, on_told = (0.0, 1.0) if row.at is None else convert(kind, row.kind, row.at.alpha, row.at.sigma)
         kept = plan.keep[i] > 0
-        own = [_scale(row, j) if kept else 1.0 for j in range(made)]
+        own = [_scale(row, j, kind) if kept else 1.0 for j in range(made)]
         converted = [[(c * on_x, STATE), (c * on_told, j)] for j, c in enumerate(own, FIRST)]
-        scales = [*own, *self.scales[i]]
+        scales = [*own, *self.scales(kind)[i]]
         as_they_are = [[(1.0, FIRST + j)] for j in range(len(scales))]
         predictions = as_they_are if kept else [*converted, *as_they_are[made:]]
 
@@ -102,22 +108,26 @@ class Script(dict[tuple[int, Kind], Line]):
             x=mix(row.x),
             anchor=None if row.anchor is None else mix(row.anchor),
             keep=plan.keep[i],
+            scales=self.scales(kind)[i],
+            leaves=self.scales(kind)[i + 1],
             drops=tuple(k for k in noises if k not in plan.held[i]),
         )
 
-    @cached_property
-    def scales(self) -> tuple[tuple[float, ...], ...]:
-        """For each row, what the predictions in the history are multiplied by, newest first.
+    def scales(self, kind: Kind) -> tuple[Scales, ...]:
+        """For each row, what each prediction in the history is multiplied by, newest first, if all are of this kind.
 
-        A prediction is kept times its coefficient in the state that its row makes. So it is converted for that state
-        and for the history at once, and the state needs no multiplication of it.
+        A prediction that is converted is kept times its coefficient in the state that its row makes. So it is converted
+        for that state and for the history at once, and the state needs no multiplication of it. One that is not
+        converted is kept as it was told.
         """
-        now: tuple[float, ...] = ()
-        scales: list[tuple[float, ...]] = [now]
-        for i, row in enumerate(self.plan.rows):
-            now = (*(_scale(row, j) for j in range(row.made)), *now)[: self.plan.keep[i]]
-            scales.append(now)
-        return tuple(scales)
+        if kind not in self._scales:
+            now: Scales = ()
+            scales: list[Scales] = [now]
+            for i, row in enumerate(self.plan.rows):
+                now = (*(_scale(row, j, kind) for j in range(row.made)), *now)[: self.plan.keep[i]]
+                scales.append(now)
+            self._scales[kind] = tuple(scales)
+        return self._scales[kind]
 
     @cached_property
     def shares(self) -> tuple[float, ...]:
@@ -138,7 +148,7 @@ class Script(dict[tuple[int, Kind], Line]):
         return tuple(shares)
 
 
-def _scale(row: Row, j: int) -> float:
+def _scale(row: Row, j: int, kind: Kind) -> float:
     """What prediction j of a row is multiplied by in the history; 1 if its coefficient could over- or underflow."""
     d = row.x.d[j] if j < len(row.x.d) else 0.0
-    return d if 1e-3 < abs(d) < 1e3 else 1.0
+    return d if kind != row.kind and 1e-3 < abs(d) < 1e3 else 1.0

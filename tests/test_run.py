@@ -178,16 +178,36 @@ def test_a_prediction_of_no_further_use_is_not_converted() -> None:
     assert line.x[0] == FIRST
 
 
-def test_runs_saved_before_predictions_were_kept_times_a_number() -> None:
+def test_a_prediction_that_needs_no_conversion_is_kept_as_it_is() -> None:
+    plan, told = plan_of("dpmpp-2m"), torch.randn(2, 3)
+    run = plan.start(torch.randn(2, 3))
+    run.tell(told)
+    assert run.state_dict()["history"][0] is told
+
+
+@pytest.mark.parametrize("kind", ["x0", "epsilon"])
+def test_runs_saved_before_predictions_were_kept_times_a_number(kind: str) -> None:
     plan, x_T = plan_of("dpmpp-3m"), torch.randn(2, 3, dtype=torch.float64)
     run = plan.start(x_T)
     for _ in range(3):
-        run.tell(torch.sin(run.x))
+        run.tell(torch.sin(run.x), kind)
     state = run.state_dict()
-    old = {**state, "history": [m / c for m, c in zip(state["history"], state.pop("scales"), strict=True)]}
-    old.pop("scales", None)
-    again = ss.Run.from_state_dict(old)
+    scales = state.pop("scales")
+    assert (set(scales) == {1.0}) == (kind == "x0")
+    state["history"] = [m / c for m, c in zip(state["history"], scales, strict=True)]
+    again = ss.Run.from_state_dict(state)
     for going in (run, again):
         while not going.done:
-            going.tell(torch.sin(going.x))
+            going.tell(torch.sin(going.x), kind)
     assert torch.allclose(again.sample, run.sample, rtol=1e-12)
+
+
+def test_resuming_is_bitwise_where_predictions_are_kept_times_a_number() -> None:
+    run = plan_of("dpmpp-3m").start(torch.randn(2, 3))
+    for _ in range(3):
+        run.tell(torch.sin(run.x), "epsilon")
+    again = ss.Run.from_state_dict(run.state_dict())
+    for going in (run, again):
+        while not going.done:
+            going.tell(torch.sin(going.x), "epsilon")
+    assert torch.equal(again.sample, run.sample)
