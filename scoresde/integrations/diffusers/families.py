@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from scoresde.denoiser import EDMPrecond
 from scoresde.errors import choose
 from scoresde.integrations.diffusers.labels import Between, Entries, Labels, Number, OfNumber, OfTime
-from scoresde.integrations.diffusers.outputs import BoundaryPrecond, FlippedEDMPrecond, Precondition, ReversedFlow
+from scoresde.integrations.diffusers.outputs import BoundaryPrecond, FlippedEDMPrecond, ReversedFlow
 from scoresde.integrations.diffusers.processes import Angle, alphas_cumprod
 from scoresde.integrations.diffusers.spacing import (
     SPACINGS,
@@ -26,6 +26,7 @@ from scoresde.integrations.diffusers.spacing import (
     Schedule,
     TableSchedule,
 )
+from scoresde.predictions import Precondition
 from scoresde.sde import EDM, SDE, VE, VP, CosineVP, DiscreteVP, Point, RectifiedFlow
 
 Options = Mapping[str, Any]

@@ -20,9 +20,10 @@ from typing import Any
 from scoresde.errors import check_positive_int, choose
 from scoresde.integrations.diffusers.classes import CLASSES, UNSUPPORTED
 from scoresde.integrations.diffusers.families import NOISE_SCALES, Facts
-from scoresde.integrations.diffusers.outputs import LimitX0, Precondition
+from scoresde.integrations.diffusers.outputs import LimitX0
 from scoresde.integrations.diffusers.spacing import Schedule
 from scoresde.plan import check_grid
+from scoresde.predictions import Precondition
 from scoresde.sde import SDE, Point, RectifiedFlow
 
 ROUNDINGS = {"none": "none", "label": "label", "grid": "grid"}
