@@ -9,6 +9,7 @@ The pipelines have tiny random weights (see the other files of this folder), so 
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -65,8 +66,9 @@ def schedulers() -> Rows:
                     "pipeline": case.name,
                     "solver": peer.solver,
                     "scheduler": peer.scheduler,
-                    "config": dict(peer.config),
-                    "options": dict(peer.options),
+                    "config": _plain(peer.config),
+                    "options": _plain(peer.options),
+                    "arguments": dict(peer.arguments),
                     "steps": peer.steps,
                     "difference": float(f"{found:.2g}"),
                     "equal": found <= peer.tolerance,
@@ -74,6 +76,11 @@ def schedulers() -> Rows:
                 }
             )
     return {"versions": versions(), "rows": rows}
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Functions by what they give."""
+    return {key: value(0.0) if callable(value) else value for key, value in options.items()}
 
 
 def hardwired() -> Rows:
@@ -102,7 +109,7 @@ def table(found: Rows) -> str:
         [
             row["pipeline"],
             f"`{row['solver']}`",
-            _named(row["scheduler"], row["config"]),
+            _named(row["scheduler"], row["config"] | row["arguments"]),
             str(row["steps"]),
             "equal" if row["equal"] else f"{row['difference']:.1g}",
             row["differs"],
