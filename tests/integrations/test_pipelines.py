@@ -88,6 +88,28 @@ def test_callback_changes_latents() -> None:
         assert outcome.ok
 
 
+def test_denoised_image_of_changed_latents() -> None:
+    """pred_original_sample is of the latents that `step` was given, whether a callback changed them or not."""
+    from benchmarks.compatibility.parts import fixed, named
+
+    theirs_own = named("DDIMScheduler").from_config({"clip_sample": False})
+    mine = ours("ddim", rounding="grid")(theirs_own)
+    for each in (mine, theirs_own):
+        each.set_timesteps(4)
+    x = x_other = fixed(1, 3, 4, 4, dtype=torch.float64)
+    for i, t in enumerate(mine.timesteps):
+        output = fixed(1, 3, 4, 4, dtype=torch.float64, seed=i + 1)
+        got, expected = mine.step(output, t, x), theirs_own.step(output, t, x_other)
+        assert difference(got.pred_original_sample, expected.pred_original_sample) < 1e-5
+        x, x_other = 0.5 * got.prev_sample, 0.5 * expected.prev_sample
+
+
+def test_two_results_of_a_step() -> None:
+    """PixArt with one step takes the second result of `step`, Latent Consistency Models unpack two."""
+    for name in ("PixArt", "Latent Consistency Models"):
+        assert run_case(CASES[name], ours("ddim"), 1).ok
+
+
 def test_eta() -> None:
     """The share of noise that a pipeline is asked for, drawn from its generator."""
     make = theirs("DDIMScheduler", {})

@@ -384,10 +384,10 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             raise ValueError("the run is over: call set_timesteps or set_begin_index before the next one")
         elif sample is not self._given or _version(sample) != self._given_version:
             self._edited(run, sample)
-        draws, source, given = self._draws, self._source, self._given if self._given is not None else sample
+        draws, source = self._draws, self._source
         draws.generator, draws.given = generator, variance_noise
-        if source.learned_variance and model_output.ndim > 1 and model_output.shape[1] == 2 * given.shape[1]:
-            model_output = model_output[:, : given.shape[1]]
+        if source.learned_variance and model_output.ndim > 1 and model_output.shape[1] == 2 * sample.shape[1]:
+            model_output = model_output[:, : sample.shape[1]]
         point = run.point  # type: ignore[attr-defined]
         if source.precondition is None and source.limit is None:
             kind, prediction = source.kind, model_output
@@ -398,7 +398,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         if not run.done and getattr(run, "anchored", False) and x.dtype == master_dtype(x.dtype):
             x = x.clone()  # what is changed in place has to differ from the state for the change to reach the anchor
         self._given, self._given_version = x, _version(x)
-        return StepOutput(x, lambda: self._denoised(given, model_output, point))
+        return StepOutput(x, lambda: self._denoised(sample, model_output, point))
 
     def _start(self, timestep: Any, sample: Tensor, eta: float) -> Stepping:
         planned = self._have()
