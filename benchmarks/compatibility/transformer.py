@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -192,7 +193,8 @@ CASES = (
         note="the network is told the noise level itself",
     ),
     Case(
-        "Sana", "transformer", sana, call_sana, "transformer", peers=(DPM, UNIPC),
+        "Sana", "transformer", sana, call_sana, "transformer",
+        peers=tuple(replace(peer, tolerance=1e-6) for peer in (DPM, UNIPC)),
         note="float32 latents, whatever the weights",
     ),
 )  # fmt: skip

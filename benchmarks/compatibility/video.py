@@ -139,25 +139,39 @@ def call_svd(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
 DDIM = Peer("ddim", "DDIMScheduler")
 EULER = Peer("ddim", "EulerDiscreteScheduler")
 DPM = Peer("dpmpp-2m", "DPMSolverMultistepScheduler")
+UNIPC = Peer("unipc-2", "UniPCMultistepScheduler")
+STRIDE = "its steps end at t - 1000 // N, which with 'linspace' is not where the next one begins"
+ROUNDED = 1e-6  # where the pipeline rounds latents or predictions to float32
 
 CASES = (
-    Case("ModelScope text to video", "video", modelscope, call(8, 2), peers=(DDIM, EULER, DPM)),
-    Case("AnimateDiff", "video", animatediff, call(8, 2), peers=(DDIM, EULER, DPM)),
     Case(
-        "Stable Video Diffusion", "video", svd, call_svd, peers=(EULER, Peer("heun", "HeunDiscreteScheduler")),
+        "ModelScope text to video", "video", modelscope, call(8, 2), peers=(DDIM, EULER, DPM, UNIPC),
+        not_adaptive="the pipeline hands a copy of the latents to every step",
+    ),
+    Case(
+        "AnimateDiff", "video", animatediff, call(8, 2),
+        peers=(Peer("ddim", "DDIMScheduler", differs=STRIDE), EULER, DPM),
+    ),
+    Case(
+        "Stable Video Diffusion", "video", svd, call_svd, peers=(EULER,),
         note="noise levels from 700 to 0.002; the network is told log(sigma)/4",
     ),
     Case(
-        "CogVideoX", "video", cogvideox, call(32, 5), "transformer", peers=(Peer("ddim", "CogVideoXDDIMScheduler"),),
+        "CogVideoX", "video", cogvideox, call(32, 5), "transformer",
+        peers=(Peer("ddim", "CogVideoXDDIMScheduler", tolerance=ROUNDED),),
         note="v-prediction from pure noise; predictions are rounded to float32, whatever the weights",
     ),
     Case(
         "LTX", "video", ltx, call(32, 9, masked=True), "transformer",
-        peers=(Peer("euler-flow", "FlowMatchEulerDiscreteScheduler"),),
+        peers=(Peer("euler-flow", "FlowMatchEulerDiscreteScheduler", tolerance=ROUNDED),),
         note="dynamic shift, stretched to a terminal noise level; float32 latents, whatever the weights",
     ),
     Case(
-        "Wan", "video", wan, call(32, 5), "transformer", calls=2, peers=(Peer("unipc-2", "UniPCMultistepScheduler"),),
+        "Wan", "video", wan, call(32, 5), "transformer", calls=2,
+        peers=(
+            Peer("unipc-2", "UniPCMultistepScheduler", tolerance=ROUNDED),
+            Peer("euler-flow", "FlowMatchEulerDiscreteScheduler", {"shift": 3.0}, tolerance=ROUNDED),
+        ),
         note="two calls to an evaluation; float32 latents, whatever the weights",
     ),
 )  # fmt: skip

@@ -152,11 +152,13 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         if not isinstance(config, Mapping):
             raise TypeError(f"config must be a scheduler's config (pipe.scheduler.config), got {type(config).__name__}")
         defaults = config.get("_use_default_values", ())
-        if "source_class" in config:
+        # A scheduler of diffusers that was made from one of ours keeps our keys, unread.
+        if "source_class" in config and config.get("_class_name", cls.__name__) == cls.__name__:
             given = {k: v for k, v in config.items() if k in OPTIONS and k not in defaults}
             source = _source_config(config)
         else:
-            given, source = {}, {k: v for k, v in config.items() if not k.startswith("_")}
+            ours = {*OPTIONS, "source_class"}
+            given, source = {}, {k: v for k, v in config.items() if k not in ours and not k.startswith("_")}
             source["_class_name"] = config.get("_class_name") or class_of(source)
         unknown = {k: v for k, v in options.items() if k not in OPTIONS and k not in source}
         if unknown and not return_unused_kwargs:
