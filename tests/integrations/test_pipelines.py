@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from benchmarks.compatibility.cases import SHAPES, Case, Peer, after_strength, a
 from benchmarks.compatibility.hardwired import HARDWIRED, Hardwired
 from benchmarks.compatibility.samplers import compare, in_float64, ours, quiet, theirs
 from benchmarks.compatibility.stable_diffusion import SPLIT
+from benchmarks.measured import OUT
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]  # of what diffusers will remove
 
@@ -204,3 +206,23 @@ def test_pipelines_that_are_for_one_scheduler_are_so_still(group: Hardwired) -> 
     folder = Path(str(diffusers.pipelines.__file__)).parent
     for file in group.files:
         assert group.evidence in (folder / file).read_text(encoding="utf-8"), file
+
+
+def test_tables_of_the_docs_are_of_these_pipelines() -> None:
+    """`python -m benchmarks.compatibility` writes them anew."""
+    rows, pairs, groups = (
+        json.loads((OUT / f"compatibility-{question}.json").read_text(encoding="utf-8"))["rows"]
+        for question in ("pipelines", "schedulers", "hardwired")
+    )
+    assert [row["pipeline"] for row in rows] == list(CASES)
+    for row in rows:
+        assert {shape: cell["solver"] for shape, cell in row["solvers"].items()} == SHAPES
+        for cell in row["solvers"].values():
+            assert "not" in cell or (cell["finite"] and cell["made"] == cell["expected"])
+    assert [(row["pipeline"], row["solver"], row["scheduler"], row["differs"]) for row in pairs] == [
+        (case.name, peer.solver, peer.scheduler, peer.differs) for case, peer in PEERS
+    ]
+    assert all(row["equal"] == (not row["differs"]) for row in pairs)
+    assert [(row["pipelines"], row["does"], row["instead"]) for row in groups] == [
+        (it.pipelines, it.does, it.instead) for it in HARDWIRED
+    ]
