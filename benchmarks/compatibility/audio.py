@@ -70,7 +70,7 @@ def cosine_scheduler() -> Any:
 
 def stable_audio(dtype: torch.dtype) -> Any:
     """Latent diffusion of a waveform, with noise levels of EDM and the times of a cosine process."""
-    from diffusers.pipelines.stable_audio import StableAudioProjectionModel
+    from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioProjectionModel
 
     transformer = tiny(
         "StableAudioDiTModel", dtype, sample_size=16, in_channels=4, out_channels=4, num_layers=1,

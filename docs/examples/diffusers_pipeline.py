@@ -4,6 +4,9 @@ Run it with ``python docs/examples/diffusers_pipeline.py``; it needs ``pip insta
 from the network: the pipeline is built from a configuration, with random weights.
 """
 
+# diffusers makes its classes when they are asked for, which type checkers do not see:
+# pyright: reportPrivateImportUsage=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import diffusers
