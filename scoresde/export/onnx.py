@@ -1,0 +1,1 @@
+OnnxFile = to_onnx = None
