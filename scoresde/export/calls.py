@@ -1,11 +1,11 @@
-"""The ways in which a sampler calls its networks, so that each can be traced once, however many evaluations there are."""
+"""The ways in which a sampler calls its networks: each is traced once, however many evaluations there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,46 @@ from scoresde.export.program import Example
 from scoresde.export.sampler import Sampler
 
 OPEN = -1  # a dimension that changes with the batch
+Shapes = tuple[tuple[int, ...], ...]
 
 
 class UnlikeCallsError(Exception):
-    """The networks are not called with tensors for one tensor in a way that only the batch changes."""
+    """What a network gives does not follow from how it is called, in a way that only the batch changes."""
+
+
+class Tree(NamedTuple):
+    """Nested arguments or results: the leaves, and how they were nested."""
+
+    leaves: tuple[Any, ...]
+    structure: Any
+
+    @classmethod
+    def of(cls, nested: Any) -> Tree:
+        """Flattened."""
+        leaves, structure = pytree.tree_flatten(nested)
+        return cls(tuple(leaves), structure)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The leaves that are tensors."""
+        return tuple(leaf for leaf in self.leaves if isinstance(leaf, Tensor))
+
+    @property
+    def shapes(self) -> Shapes:
+        """Those of the tensors."""
+        return tuple(tuple(tensor.shape) for tensor in self.tensors)
+
+    def nested(self, tensors: Sequence[Tensor]) -> Any:
+        """Nested again, with other tensors in the places of these."""
+        rest = iter(tensors)
+        return pytree.tree_unflatten(
+            [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves], self.structure
+        )
+
+    def like(self, shapes: Shapes) -> Any:
+        """What two calls of a network must share to be one function: everything but the numbers and the batch."""
+        plain = tuple(leaf.dtype if isinstance(leaf, Tensor) else repr(leaf) for leaf in self.leaves)
+        return str(self.structure), plain, shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,129 +63,113 @@ class Call:
 
     Attributes:
         number: of the network in ``sampler.nets``.
-        leaves, structure: the flattened arguments, and how they were nested.
-        larger: the sizes of the tensors among them for a larger batch.
-        output: what the network gave.
-        output_dims: for each of its dimensions a size, or which dimension of which tensor of the arguments it is.
+        given: the arguments, as (args, kwargs).
+        larger: the shapes of the tensors among them for a larger batch.
+        made: what the network gave.
+        dims: for each tensor of it and each dimension the size, or which dimension of which tensor among the arguments
+            has the same.
     """
 
     number: int
-    leaves: tuple[Any, ...]
-    structure: Any
-    larger: tuple[tuple[int, ...], ...]
-    output: Tensor
-    output_dims: tuple[int | tuple[int, int], ...]
+    given: Tree
+    larger: Shapes
+    made: Tree
+    dims: tuple[tuple[int | tuple[int, int], ...], ...]
 
     @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The tensors among the arguments."""
-        return tuple(leaf for leaf in self.leaves if isinstance(leaf, Tensor))
+    def dtypes(self) -> list[torch.dtype]:
+        """Of the tensors that the network gives."""
+        return [tensor.dtype for tensor in self.made.tensors]
 
-    def output_shape(self, tensors: tuple[Tensor, ...]) -> list[Any]:
-        """The shape of the output for these arguments."""
-        return [dim if isinstance(dim, int) else tensors[dim[0]].shape[dim[1]] for dim in self.output_dims]
-
-
-@dataclass(frozen=True)
-class _Seen:
-    number: int
-    leaves: tuple[Any, ...]
-    structure: Any
-    output: Tensor
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(tuple(leaf.shape) for leaf in self.leaves if isinstance(leaf, Tensor))
-
-
-def calls_of(sampler: Sampler, example: Example) -> dict[Any, Call]:
-    """Each way in which the sampler calls a network, by :func:`way`; a network runs once for each.
-
-    Raises:
-        UnlikeCallsError: a network gives something else than a tensor, or one whose shape does not follow from its arguments.
-    """
-    small = _watched(sampler, example)
-    large = _watched(sampler, example.resized(example.x_T.shape[0] + 1)) if example.dynamic else small
-    if len(small) != len(large):
-        raise UnlikeCallsError
-    calls: dict[Any, Call] = {}
-    for a, b in zip(small, large, strict=True):
-        shapes = tuple(
-            tuple(n if n == m else OPEN for n, m in zip(s, t, strict=True))
-            for s, t in zip(a.shapes, b.shapes, strict=True)
-        )
-        key = way(a.number, a.leaves, a.structure, shapes)
-        if key != way(b.number, b.leaves, b.structure, shapes):
-            raise UnlikeCallsError
-        calls.setdefault(key, Call(a.number, a.leaves, a.structure, b.shapes, a.output, _output_dims(a, b)))
-    return calls
-
-
-def way(number: int, leaves: tuple[Any, ...], structure: Any, shapes: tuple[tuple[int, ...], ...]) -> Any:
-    """What two calls of a network must share to be one function: everything but the numbers and the batch."""
-    plain = tuple(leaf.dtype if isinstance(leaf, Tensor) else repr(leaf) for leaf in leaves)
-    return number, str(structure), plain, shapes
-
-
-@contextmanager
-def replaced(sampler: Sampler, stand_in: Callable[[int, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    """Each network computes what ``stand_in(number, its own forward)`` says, for a while."""
-    before = [(net, vars(net).get("forward")) for net in sampler.nets]
-    try:
-        for number, net in enumerate(sampler.nets):
-            net.forward = stand_in(number, net.forward)
-        yield
-    finally:
-        for net, forward in before:
-            del net.forward
-            if forward is not None:
-                net.forward = forward
+    def shapes(self, tensors: Sequence[Tensor]) -> list[list[Any]]:
+        """Shapes of the tensors that the network gives for these arguments."""
+        return [[n if isinstance(n, int) else tensors[n[0]].shape[n[1]] for n in dims] for dims in self.dims]
 
 
 class Network(nn.Module):
-    """A network called in one way: tensors in, a tensor out."""
+    """A network called in one way: tensors in, tensors out."""
 
     def __init__(self, net: nn.Module, call: Call) -> None:
         super().__init__()
         self.net, self.call = net, call
 
-    def forward(self, *tensors: Tensor) -> Tensor:
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """What the network gives for these tensors in the places of the call's."""
-        rest = iter(tensors)
-        leaves = [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in self.call.leaves]
-        args, kwargs = pytree.tree_unflatten(leaves, self.call.structure)
-        return self.net.forward(*args, **kwargs)  # not net(...): hooks around it are traced with the sampler
+        args, kwargs = self.call.given.nested(tensors)
+        return Tree.of(self.net.forward(*args, **kwargs)).tensors  # not net(...): its hooks are traced with the sampler
 
-    def shapes(self) -> dict[str, Any]:
-        """What torch.export wants to know about dimensions that may change: those that change together are one."""
+    def dynamic_shapes(self) -> dict[str, Any]:
+        """What torch.export wants to know about dimensions that may change: those that change alike are one."""
         dims: dict[tuple[int, int], Any] = {}
-        shapes = []
-        for tensor, larger in zip(self.call.tensors, self.call.larger, strict=True):
-            sizes = enumerate(zip(tensor.shape, larger, strict=True))
-            changing = {i: (n, m) for i, (n, m) in sizes if n != m}
+        found = []
+        for shape, larger in zip(self.call.given.shapes, self.call.larger, strict=True):
+            changing = {i: pair for i, pair in enumerate(zip(shape, larger, strict=True)) if pair[0] != pair[1]}
             for pair in changing.values():
                 dims.setdefault(pair, torch.export.Dim(f"batch{len(dims) or ''}"))
-            shapes.append({i: dims[pair] for i, pair in changing.items()})
-        return {"tensors": tuple(shapes)}
+            found.append({i: dims[pair] for i, pair in changing.items()})
+        return {"tensors": tuple(found)}
+
+
+@contextmanager
+def replaced(sampler: Sampler, stand_in: Callable[[int, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Each network computes what ``stand_in(number, its own forward)`` says, for a while."""
+    before = [vars(net).get("forward") for net in sampler.nets]
+    try:
+        for number, net in enumerate(sampler.nets):
+            net.forward = stand_in(number, net.forward)
+        yield
+    finally:
+        for net, forward in zip(sampler.nets, before, strict=True):
+            if forward is None:
+                vars(net).pop("forward", None)
+            else:
+                net.forward = forward
+
+
+def calls_of(sampler: Sampler, example: Example) -> dict[Any, Call]:
+    """Each way in which the sampler calls a network; a network runs once for each, and for a batch of one more.
+
+    Raises:
+        UnlikeCallsError: the shape of what a network gives does not follow from those of its arguments.
+    """
+    small = _watched(sampler, example)
+    large = _watched(sampler, example.resized(example.x_T.shape[0] + 1)) if example.dynamic else small
+    if [seen.number for seen in small] != [seen.number for seen in large]:
+        raise UnlikeCallsError
+    calls: dict[Any, Call] = {}
+    for a, b in zip(small, large, strict=True):
+        shapes = _open(a.given, b.given)
+        key = (a.number, a.given.like(shapes))
+        if b.given.like(shapes) != key[1] or a.made.like(()) != b.made.like(()):
+            raise UnlikeCallsError
+        calls.setdefault(key, Call(a.number, a.given, b.given.shapes, a.made, _dims(a, b)))
+    return calls
+
+
+def key_of(number: int, given: Tree) -> Any:
+    """Under which :func:`calls_of` has this call, whose open dimensions are symbols."""
+    return number, given.like(tuple(tuple(n if isinstance(n, int) else OPEN for n in shape) for shape in given.shapes))
+
+
+class _Seen(NamedTuple):
+    number: int
+    given: Tree
+    made: Tree
 
 
 def _watched(sampler: Sampler, example: Example) -> list[_Seen]:
     """Every call of a network in one run, of which only those that differ are really made."""
     seen: list[_Seen] = []
-    made: dict[Any, Any] = {}
+    known: dict[Any, Tree] = {}
 
     def watch(number: int, own: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(*args: Any, **kwargs: Any) -> Tensor:
-            leaves, structure = pytree.tree_flatten((args, kwargs))
-            shapes = tuple(tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor))
-            key = way(number, tuple(leaves), structure, shapes)
-            if key not in made:
-                made[key] = own(*args, **kwargs)
-            output = made[key]
-            if not isinstance(output, Tensor):
-                raise UnlikeCallsError
-            seen.append(_Seen(number, tuple(leaves), structure, output))
-            return torch.zeros_like(output)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            given = Tree.of((args, kwargs))
+            key = (number, given.like(given.shapes))
+            if key not in known:
+                known[key] = Tree.of(own(*args, **kwargs))
+            seen.append(_Seen(number, given, known[key]))
+            return known[key].nested([torch.zeros_like(tensor) for tensor in known[key].tensors])
 
         return forward
 
@@ -159,15 +179,24 @@ def _watched(sampler: Sampler, example: Example) -> list[_Seen]:
     return seen
 
 
-def _output_dims(small: _Seen, large: _Seen) -> tuple[int | tuple[int, int], ...]:
+def _open(a: Tree, b: Tree) -> Shapes:
+    if [len(shape) for shape in a.shapes] != [len(shape) for shape in b.shapes]:
+        raise UnlikeCallsError
+    pairs = (zip(s, t, strict=True) for s, t in zip(a.shapes, b.shapes, strict=True))
+    return tuple(tuple(n if n == m else OPEN for n, m in pair) for pair in pairs)
+
+
+def _dims(a: _Seen, b: _Seen) -> tuple[tuple[int | tuple[int, int], ...], ...]:
     places = {
-        pair: (i, j)
-        for i, (s, t) in enumerate(zip(small.shapes, large.shapes, strict=True))
-        for j, pair in enumerate(zip(s, t, strict=True))
+        sizes: (i, j)
+        for i, (s, t) in enumerate(zip(a.given.shapes, b.given.shapes, strict=True))
+        for j, sizes in enumerate(zip(s, t, strict=True))
     }
-    dims: list[int | tuple[int, int]] = []
-    for n, m in zip(small.output.shape, large.output.shape, strict=True):
-        if n != m and (n, m) not in places:
+    _open(a.made, b.made)
+    found = []
+    for s, t in zip(a.made.shapes, b.made.shapes, strict=True):
+        pairs = list(zip(s, t, strict=True))
+        if any(n != m and (n, m) not in places for n, m in pairs):
             raise UnlikeCallsError
-        dims.append(n if n == m else places[n, m])
-    return tuple(dims)
+        found.append(tuple(n if n == m else places[n, m] for n, m in pairs))
+    return tuple(found)

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from scoresde.denoiser import BaseDenoiser
-from scoresde.export.calls import OPEN, Call, Network, UnlikeCallsError, calls_of, replaced, way
+from scoresde.export.calls import Call, Network, Tree, UnlikeCallsError, calls_of, key_of, replaced
 from scoresde.export.program import example_of, inference, traced
 from scoresde.export.sampler import Sampler
 from scoresde.plan import Plan
-from torch.utils import _pytree as pytree
 
 DOMAIN = "scoresde"  # of the functions that are the networks
 LARGEST = 2**31 - 2**24  # bytes of weights that fit a protobuf message beside the graph
@@ -59,16 +58,18 @@ def to_onnx(
 ) -> OnnxFile:
     """Write a plan with its network as an ONNX file, which needs neither Python nor torch to run.
 
-    Inputs are "x_T", for a stochastic plan "noises" (:meth:`Sampler.draw` makes them), and the conditions by their names;
-    the output is "sample". ``metadata_props`` say what it is: scoresde.solver, .nfe, .times (JSON), .plan (JSON, of
-    :meth:`scoresde.Plan.to_json`) and .version.
+    Inputs are "x_T", for a stochastic plan "noises" (:meth:`Sampler.draw` makes them), and the conditions by their
+    names; the output is "sample". ``metadata_props`` say what it is: scoresde.solver, .nfe, .times (JSON), .plan (JSON,
+    of :meth:`scoresde.Plan.to_json`) and .version.
 
     The network is traced once and written once, as a function of the model that each evaluation calls, and its weights
-    once: the file grows by a few operators an evaluation. A network that gives anything but one tensor is unrolled.
+    once: the file grows by a few operators an evaluation. A network whose results do not follow from
+    its arguments but for the batch is unrolled.
 
     Args:
         plan, denoiser, shape, cond, dtype, device, dynamic_batch: as of :func:`scoresde.export.export_plan`.
-        path: of the file, which appears when it is complete. Weights beyond 2 GB go to a file beside it, path + ".data".
+        path: of the file, which appears when it is complete. Weights beyond 2 GB go to a file beside it, named path +
+            ".data".
         inline: write the network's operators at each evaluation in place of a function, for runtimes that know none.
         opset: version of ONNX's operators; by default torch's choice.
 
@@ -115,15 +116,17 @@ def _symbols(calls: dict[Any, Call], names: dict[Any, str]) -> Callable[[int, Ca
     """Stand-ins for the networks: one operator of our domain a call."""
 
     def stand_in(number: int, _: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(*args: Any, **kwargs: Any) -> Tensor:
-            leaves, structure = pytree.tree_flatten((args, kwargs))
-            tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
-            shapes = tuple(tuple(n if isinstance(n, int) else OPEN for n in tensor.shape) for tensor in tensors)
-            key = way(number, tuple(leaves), structure, shapes)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            given = Tree.of((args, kwargs))
+            key = key_of(number, given)
             if key not in calls:
                 raise UnlikeCallsError
-            shape, dtype = calls[key].output_shape(tensors), calls[key].output.dtype
-            return torch.onnx.ops.symbolic(f"{DOMAIN}::{names[key]}", tensors, dtype=dtype, shape=shape, version=1)
+            operator, call = f"{DOMAIN}::{names[key]}", calls[key]
+            shapes = call.shapes(given.tensors)
+            made = torch.onnx.ops.symbolic_multi_out(
+                operator, given.tensors, dtypes=call.dtypes, shapes=shapes, version=1
+            )
+            return call.made.nested(made)
 
         return forward
 
@@ -146,8 +149,9 @@ def _define(model: Any, name: str, call: Call, sampler: Sampler, opset: int | No
     if not nodes:
         return
     net = Network(sampler.nets[call.number], call)
-    program = torch.export.export(net, call.tensors, dynamic_shapes=net.shapes())
-    part = _onnx(program, [f"argument_{i}" for i in range(len(call.tensors))], ["prediction"], opset)
+    program = torch.export.export(net, call.given.tensors, dynamic_shapes=net.dynamic_shapes())
+    inputs = [f"argument_{i}" for i in range(len(call.given.tensors))]
+    part = _onnx(program, inputs, [f"result_{i}" for i in range(len(call.dims))], opset)
     graph = part.graph
     weights = []
     for value in list(graph.initializers.values()):
@@ -188,7 +192,7 @@ def _finish(model: Any, plan: Plan, inline: bool) -> None:
         common.InlinePass()(model)
     common.DeduplicateInitializersPass(size_limit=2**62)(model)
     common.ClearMetadataAndDocStringPass()(model)  # source lines and paths, for each node
-    ours = version("scoresde")
+    ours = _version()
     model.producer_name, model.producer_version = "scoresde", ours
     facts = {
         "solver": plan.solver,
@@ -200,14 +204,21 @@ def _finish(model: Any, plan: Plan, inline: bool) -> None:
     model.metadata_props.update({f"scoresde.{name}": value for name, value in facts.items()})
 
 
+def _version() -> str:
+    try:
+        return version("scoresde")
+    except PackageNotFoundError:  # a source tree that is not installed
+        return "unknown"
+
+
 def _write(model: Any, path: Path) -> int:
     """Write to a folder beside the file, then move it there; returns the bytes written."""
     import onnx_ir as ir
 
     weights = sum(value.const_value.nbytes for value in model.graph.initializers.values())
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        apart = {"external_data": f"{path.name}.data"} if weights > LARGEST else {}
-        ir.save(model, Path(folder) / path.name, **apart)
+        apart = f"{path.name}.data" if weights > LARGEST else None
+        ir.save(model, Path(folder) / path.name, external_data=apart)
         written = sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name)  # the weights first
         size = sum(file.stat().st_size for file in written)
         for file in written:

@@ -93,7 +93,9 @@ class Example(NamedTuple):
     def resized(self, batch: int) -> Example:
         """The same for another batch."""
         rows = torch.arange(batch, device=self.x_T.device) % self.x_T.shape[0]
-        cond = {name: value[rows.to(value.device)] if name in self.batched else value for name, value in self.cond.items()}
+        cond = {
+            name: value[rows.to(value.device)] if name in self.batched else value for name, value in self.cond.items()
+        }
         noises = None if self.noises is None else self.noises[:, rows]
         return self._replace(x_T=self.x_T[rows], noises=noises, cond=cond)
 

@@ -15,7 +15,7 @@ from scoresde.denoiser import BaseDenoiser
 from scoresde.noise import normal
 from scoresde.plan import Plan
 from scoresde.run import master_dtype
-from scoresde.sources import Noise, NoiseSource, Noises
+from scoresde.sources import Noise, Noises, NoiseSource
 
 
 class Sampler(nn.Module):
@@ -84,7 +84,9 @@ class Sampler(nn.Module):
             raise ValueError(f"noises must be left out: the plan of {self.plan.solver} is deterministic")
         wanted = (count, *x_T.shape)
         if tuple(noises.shape) != wanted:
-            raise ValueError(f"noises must have the shape {wanted}: the plan's noises, then x_T's; got {tuple(noises.shape)}")
+            raise ValueError(
+                f"noises must have the shape {wanted}: the plan's noises, then x_T's; got {tuple(noises.shape)}"
+            )
         return lambda k: noises[k]
 
     def draw(
@@ -124,8 +126,8 @@ class Sampler(nn.Module):
 def networks(denoiser: BaseDenoiser) -> list[nn.Module]:
     """The modules that a denoiser calls: attributes of it and of those inside it, and what their functions close over.
 
-    Of a module only itself, not those inside it. A module that only global names lead to is not found, and is then
-    constants of an exported program.
+    Of a module only itself, not those inside it. A module that is reached in another way, such as an attribute of a
+    global object, is not found: it works all the same, but an exported program has its weights as constants.
     """
     found: list[nn.Module] = []
     seen: set[int] = set()
@@ -149,10 +151,16 @@ def _inside(thing: Any) -> Iterable[Any]:
     return ()
 
 
+def _of_function(function: FunctionType) -> Iterable[Any]:
+    names = inspect.getclosurevars(function)
+    # Not through functions that are global: they lead all over their libraries.
+    return (*names.nonlocals.values(), *(value for value in names.globals.values() if not inspect.isroutine(value)))
+
+
 _PARTS: dict[type, Any] = {
     BaseDenoiser: lambda denoiser: vars(denoiser).values(),
     MethodType: lambda method: (method.__self__,),
-    FunctionType: lambda function: inspect.getclosurevars(function).nonlocals.values(),
+    FunctionType: _of_function,
     partial: lambda made: (made.func, *made.args, *made.keywords.values()),
     list: lambda items: items,
     tuple: lambda items: items,
