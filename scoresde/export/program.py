@@ -93,11 +93,9 @@ class Example(NamedTuple):
     def resized(self, batch: int) -> Example:
         """The same for another batch."""
         rows = torch.arange(batch, device=self.x_T.device) % self.x_T.shape[0]
-        cond = {
-            name: value[rows.to(value.device)] if name in self.batched else value for name, value in self.cond.items()
-        }
+        own = {name: self.cond[name][rows.to(self.cond[name].device)] for name in self.batched}
         noises = None if self.noises is None else self.noises[:, rows]
-        return self._replace(x_T=self.x_T[rows], noises=noises, cond=cond)
+        return self._replace(x_T=self.x_T[rows], noises=noises, cond={**self.cond, **own})
 
 
 def example_of(
@@ -139,8 +137,8 @@ def traced(sampler: Sampler, example: Example) -> ExportedProgram:
         except Exception as error:
             if example.dynamic:
                 error.add_note(
-                    "scoresde: the network may only work for the batch that it is traced with (len(x) and int(...) of a "
-                    "shape give plain numbers; x.shape[0] does not): change it, or pass dynamic_batch=False"
+                    "scoresde: the network may only work for the batch that it is traced with (len(x) and int(...) of "
+                    "a shape give plain numbers; x.shape[0] does not): change it, or pass dynamic_batch=False"
                 )
             raise
 

@@ -77,7 +77,7 @@ class Sampler(nn.Module):
         if noises is None:
             if count:
                 raise ValueError(
-                    f"noises must be given: {self.plan.solver} draws {count} of the shape of x_T; sampler.draw makes them"
+                    f"noises must be given: {self.plan.solver} takes {count} like x_T; sampler.draw makes them"
                 )
             return None
         if not count:
@@ -141,7 +141,8 @@ def networks(denoiser: BaseDenoiser) -> list[nn.Module]:
             found.append(thing)
         else:
             to_see.extend(_inside(thing))
-    return found
+    inner = {id(part) for net in found for part in net.modules() if part is not net}
+    return [net for net in found if id(net) not in inner]
 
 
 def _inside(thing: Any) -> Iterable[Any]:
