@@ -168,13 +168,18 @@ class DynamicThreshold(Limited):
 
     def limit(self, x0: Tensor) -> Tensor:
         """Thresholded."""
-        wide = x0.to(torch.promote_types(x0.dtype, torch.float32))  # half precision has no quantile
-        s = wide.abs().flatten(1).quantile(self.ratio, dim=1).clamp(self.bound, self.maximum)
-        s = s.reshape(-1, *(1,) * (x0.ndim - 1))
-        return (wide.clamp(-s, s) * (self.bound / s)).to(x0.dtype)
+        return dynamic_threshold(x0, self.ratio, self.bound, self.maximum)
 
     def __repr__(self) -> str:
         return f"DynamicThreshold({self.inner!r}, ratio={self.ratio}, bound={self.bound}, maximum={self.maximum})"
+
+
+def dynamic_threshold(x0: Tensor, ratio: float, bound: float = 1.0, maximum: float = math.inf) -> Tensor:
+    """x0, (B, ...), of any floating dtype, as :class:`DynamicThreshold` changes it; its arguments are said there."""
+    wide = x0.to(torch.promote_types(x0.dtype, torch.float32))  # half precision has no quantile
+    s = wide.abs().flatten(1).quantile(ratio, dim=1).clamp(bound, maximum)
+    s = s.reshape(-1, *(1,) * (x0.ndim - 1))
+    return (wide.clamp(-s, s) * (bound / s)).to(x0.dtype)
 
 
 def _check_bound(bound: float) -> None:

@@ -28,6 +28,7 @@ from scoresde.gain import step_gain
 from scoresde.predictions import PREDICTIONS
 from scoresde.rows import Mix, Row, Solver, Span, Step
 from scoresde.run import Run
+from scoresde.script import Script
 from scoresde.sde import SDE, Point
 from scoresde.sources import Noise
 
@@ -132,6 +133,11 @@ class Plan:
         return max(self.keep)
 
     # -- running
+    @cached_property
+    def script(self) -> Script:
+        """What a run does at each row, ready to be done: the conversions and mixes of :class:`scoresde.script.Line`."""
+        return Script(self)
+
     def start(
         self,
         x_T: Tensor,
@@ -365,9 +371,16 @@ def _step_rows(
             gain, left = step_gain(rows, tried, noise, not solver.deterministic)
             if gain <= most_gain:
                 return rows, tried.past, left
-    # DDIM, the limit of every exponential method at these ends: exact if the prediction of x0 stays the same.
-    kept = step.t.sigma / step.s.sigma
-    return [Row(step.s, "x0", Mix(x=kept, d=(step.t.alpha - kept * step.s.alpha,)))], step.past, kept * noise
+    row = ddim_row(step.s, step.t)
+    return [row], step.past, row.x.x * noise
+
+
+def ddim_row(s: Point, t: Point) -> Row:
+    """DDIM from s to t, the limit of every exponential method at both ends: exact if the prediction of x0 stays the
+    same.
+    """
+    kept = t.sigma / s.sigma
+    return Row(s, "x0", Mix(x=kept, d=(t.alpha - kept * s.alpha,)))
 
 
 def _evaluations(rows: Iterable[Row]) -> int:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from scoresde.errors import choose
-from scoresde.mix import linear
+from scoresde.mix import linear, mixed, zero
 from scoresde.predictions import convert
-from scoresde.rows import Mix, Row
+from scoresde.script import FIRST, Line
 from scoresde.sde import Point
 from scoresde.sources import Noise, NoisePath, Noises, NoiseSource
 
@@ -66,8 +66,8 @@ def master_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def check_state(x_T: Any) -> Tensor:
-    """Return the starting state if a sampler can start from it.
+def check_state(x_T: Any, name: str = "x_T") -> Tensor:
+    """Return the state if a sampler can go on from it.
 
     Raises:
         TypeError: not a tensor of floating-point numbers.
@@ -75,9 +75,9 @@ def check_state(x_T: Any) -> Tensor:
     """
     if not isinstance(x_T, Tensor) or not x_T.is_floating_point():
         got = x_T.dtype if isinstance(x_T, Tensor) else type(x_T).__name__
-        raise TypeError(f"x_T must be a tensor of floating-point numbers, got {got}")
+        raise TypeError(f"{name} must be a tensor of floating-point numbers, got {got}")
     if x_T.ndim < 1 or x_T.shape[0] < 1:
-        raise ValueError(f"x_T must have shape (batch, ...) with at least one sample, got {tuple(x_T.shape)}")
+        raise ValueError(f"{name} must have shape (batch, ...) with at least one sample, got {tuple(x_T.shape)}")
     return x_T
 
 
@@ -94,27 +94,32 @@ class Predictions:
         self.marks: list[Tensor] = []
         self.times: list[float] = []
 
-    def take(self, prediction: Tensor, kind: str, x: Tensor, at: Point, wanted: str, *, second: bool = False) -> Tensor:
-        """The prediction as ``wanted``, in the dtype of the master state x; the ``second`` of an evaluation shares the
-        mark of the first.
+    def receive(self, prediction: Tensor, x: Tensor, t: float, *, second: bool = False) -> Tensor:
+        """The prediction, checked and marked, in the dtype of the master state x; the ``second`` of an evaluation
+        shares the mark of the first.
         """
         if not isinstance(prediction, Tensor) or prediction.shape != x.shape:
             got = tuple(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
             raise ValueError(f"prediction must be a tensor of shape {tuple(x.shape)}, like the state; got {got}")
-        if not prediction.is_floating_point():
-            raise TypeError(f"prediction must be a tensor of floating-point numbers, got {prediction.dtype}")
-        prediction = prediction.to(x.dtype)
+        if prediction.dtype is not x.dtype:
+            if not prediction.is_floating_point():
+                raise TypeError(f"prediction must be a tensor of floating-point numbers, got {prediction.dtype}")
+            prediction = prediction.to(x.dtype)
         if self.check != "off":
             mark = prediction.sum()
             if second:
                 self.marks[-1] = self.marks[-1] + mark
             else:
                 self.marks.append(mark)
-                self.times.append(at.t)
+                self.times.append(t)
             if self.check == "each":
                 self.raise_if_bad(prediction, "it")
+        return prediction
+
+    def take(self, prediction: Tensor, kind: str, x: Tensor, at: Point, wanted: str) -> Tensor:
+        """The prediction as :meth:`receive` gives it, as another kind."""
         on_x, on_prediction = convert(kind, wanted, at.alpha, at.sigma)
-        return linear([(on_x, x), (on_prediction, prediction)])
+        return linear([(on_x, x), (on_prediction, self.receive(prediction, x, at.t))])
 
     def raise_if_bad(self, values: Tensor, what: str) -> None:
         """Read the marks; a ValueError names the first bad evaluation and how many ``values`` of ``what`` are bad."""
@@ -152,15 +157,20 @@ class Run:
         check: str = "end",
     ) -> None:
         x_T = check_state(x_T)
-        self.plan = plan
-        self._dtype = x_T.dtype
-        self._predictions = Predictions(check)
         self._row, self._nfe = 0, 0
         self._x = self._anchor = x_T.to(master_dtype(x_T.dtype))
+        self._prepare(plan, x_T.dtype)
+        self._predictions = Predictions(check)
         self._noises = Noises(noise, seed, index, self._x)
         self._held: dict[int, Tensor] = {}
-        self._history: tuple[Tensor, ...] = ()
+        self._history: list[Tensor] = []
         self._skip_rows_without_evaluation()
+
+    def _prepare(self, plan: Plan, dtype: torch.dtype) -> None:
+        """Make ready to go on from the state: what a run knows besides, and does not save."""
+        self.plan, self._script = plan, plan.script
+        self._dtype = dtype
+        self._zero = zero(self._x.dtype)
 
     # -- asking
     @property
@@ -170,8 +180,8 @@ class Run:
 
     @property
     def x(self) -> Tensor:
-        """The state to evaluate the network at, in the dtype of x_T."""
-        return self._x.to(self._dtype)
+        """The state to evaluate the network at, in the dtype of x_T. It is never written to later."""
+        return self._x if self._x.dtype is self._dtype else self._x.to(self._dtype)
 
     @property
     def point(self) -> Point:
@@ -222,38 +232,65 @@ class Run:
         Raises:
             ValueError: wrong shape, an unknown kind, the run is done, or (check="each") non-finite values.
         """
-        at, row = self.point, self.plan.rows[self._row]
-        m = self._predictions.take(prediction, kind, self._x, at, row.kind)
-        made = (m,)
-        if row.pair and unconditional is not None:
-            made = (m, self._predictions.take(unconditional, kind, self._x, at, row.kind, second=True))
-        elif row.pair:
-            made = (m, m)
+        line = self._script[self._row, kind]
+        told = [self._predictions.receive(prediction, self._x, line.t)]
+        if line.pair and unconditional is not None:
+            told.append(self._predictions.receive(unconditional, self._x, line.t, second=True))
+        elif line.pair:
+            told *= 2
+        self._apply(line, told)
         self._nfe += 1
-        self._apply(row, (*made, *self._history))
         self._skip_rows_without_evaluation()
 
-    def _apply(self, row: Row, history: tuple[Tensor, ...]) -> None:
-        x, anchor = self._x, self._anchor
-        noises = self._held
+    def edit(self, x: Tensor) -> None:
+        """Replace the state between two evaluations, as inpainting and callbacks of pipelines do.
 
-        def mix(m: Mix) -> Tensor:
-            for k, _ in m.z:
-                if k not in noises:
-                    noises[k] = self._noises.draw(k, self.plan.spans[k], x)
-            # strict=False: a mix names only the predictions that it uses.
-            of_history = zip(m.d, history, strict=False)
-            return linear([(m.x, x), (m.anchor, anchor), *of_history, *((c, noises[k]) for k, c in m.z)])
+        The edit carries on in full, whatever the method: it acts as if an earlier state had differed such that this one
+        does. With all predictions held fixed, past and coming ones, the sample then differs by what remains of the edit
+        at the end, the product of the factors of the state on the way. A method that goes on from an anchor (the start
+        of a step with inner stages, the corrected state of UniPC) has the anchor moved to match; were it not, the edit
+        would be lost with the stage. Past predictions stay: they are of the states that the network saw.
 
-        self._x = mix(row.x)
-        self._anchor = self._x if row.anchor is None else mix(row.anchor)
-        self._history = history[: self.plan.keep[self._row]]
-        self._held = {k: noises[k] for k in self.plan.held[self._row]}
+        Args:
+            x: of the shape of run.x; kept in float32 or better.
+
+        Raises:
+            ValueError: wrong shape.
+            TypeError: not a tensor of floating-point numbers.
+        """
+        x = check_state(x, "x")
+        if x.shape != self._x.shape:
+            raise ValueError(f"x must have the shape of the state, {tuple(self._x.shape)}; got {tuple(x.shape)}")
+        old, self._x = self._x, x.to(self._x)
+        if self._anchor is old:
+            self._anchor = self._x
+        elif share := self._script.shares[self._row]:
+            self._anchor = self._anchor.add(self._x - old, alpha=share)
+
+    def _apply(self, line: Line, told: Sequence[Tensor]) -> None:
+        """Follow a line, told the predictions of its row: the one loop of every sampler."""
+        values = [self._zero, self._x, self._anchor, *told, *self._history]
+        for i, conversion in enumerate(line.converts, FIRST):
+            values[i] = mixed(conversion, values)
+        if line.noises:
+            values += self._draw(line)
+        self._x = mixed(line.x, values)
+        self._anchor = self._x if line.anchor is None else mixed(line.anchor, values)
+        self._history = values[FIRST : FIRST + line.keep]
         self._row += 1
 
+    def _draw(self, line: Line) -> list[Tensor]:
+        """The noises of a line; those that later rows use again are held."""
+        for k in line.draws:
+            self._held[k] = self._noises.draw(k, self.plan.spans[k], self._x)
+        noises = [self._held[k] for k in line.noises]
+        for k in line.drops:
+            del self._held[k]
+        return noises
+
     def _skip_rows_without_evaluation(self) -> None:
-        while not self.done and self.plan.rows[self._row].at is None:
-            self._apply(self.plan.rows[self._row], self._history)
+        while self._row in self._script.silent:
+            self._apply(self._script[self._row, "x0"], ())
 
     # -- pausing
     def state_dict(self) -> dict[str, Any]:
@@ -297,16 +334,15 @@ class Run:
             what = "a noise function or path; pass the same one" if noise is None else f"noise={mode!r}; pass none"
             raise ValueError(f"noise: this run was started with {what} to go on")
         run = cls.__new__(cls)
-        run.plan = Plan.from_json(state["plan"])
-        run._dtype = getattr(torch, state["dtype"])
+        run._x = state["x"]
+        run._prepare(Plan.from_json(state["plan"]), getattr(torch, state["dtype"]))
         run._noises = Noises(noise or mode, state["seed"], state["index"], state["x"])
         run._held = dict(state.get("held", {}))
         run._predictions = Predictions(state["check"])
         run._predictions.marks, run._predictions.times = list(state["marks"].unbind()), list(state["marked_times"])
         run._row, run._nfe = state["row"], state["nfe"]
-        run._x = state["x"]
         run._anchor = run._x if state["anchor"] is None else state["anchor"]
-        run._history = tuple(state["history"])
+        run._history = list(state["history"])
         return run
 
     def save(self, path: str | Path) -> None:

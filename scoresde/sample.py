@@ -135,20 +135,45 @@ def plan_for(
         return make_plan(solver, sde, get_grid(grid, sde, steps, end=end), most_gain=limit)
     if nfe is None:
         raise ValueError("pass steps (grid intervals) or nfe (a budget of network evaluations)")
-    return _fill(solver, sde, check_positive_int(nfe, "nfe"), grid, end, limit)
+    return fill_budget(
+        solver,
+        sde,
+        check_positive_int(nfe, "nfe"),
+        lambda steps: get_grid(grid, sde, steps, end=end),
+        to_data=end in ("zero", 0.0),
+        most_gain=limit,
+    )
 
 
-def _fill(solver: Solver, sde: SDE, nfe: int, grid: AnyGrid, end: str | float, most_gain: float) -> Plan:
+def fill_budget(
+    solver: Solver,
+    sde: SDE,
+    nfe: int,
+    times: Callable[[int], Sequence[float]],
+    *,
+    to_data: bool = True,
+    most_gain: float = math.inf,
+) -> Plan:
     """The plan with the most steps whose evaluations fit the budget.
 
     Evaluations need not grow with the steps: a step that is too long for a method costs one, and so can two long steps
     less than one that is not. So the search goes down from the most steps there could be (one evaluation each), and
     leaves out counts for large budgets only: half of those that the excess over the budget is worth.
+
+    Args:
+        solver, sde: the solver and the process.
+        nfe: the budget of network evaluations.
+        times: the grid for a number of steps, ``times(steps) -> steps + 1 times``.
+        to_data: whether the grid ends at exactly 0.
+        most_gain: see :func:`make_plan`.
+
+    Raises:
+        ValueError: not even one step fits.
     """
-    solver = solver.for_budget(nfe, to_data=end in ("zero", 0.0))
+    solver = solver.for_budget(nfe, to_data=to_data)
     steps, least = nfe + max(0, -solver.further_evaluations), nfe + 1
     while steps >= 1:
-        plan = make_fixed_plan(solver, sde, get_grid(grid, sde, steps, end=end), most_gain=most_gain)
+        plan = make_fixed_plan(solver, sde, times(steps), most_gain=most_gain)
         if plan.nfe <= nfe:
             return plan
         least = plan.nfe

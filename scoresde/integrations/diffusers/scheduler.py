@@ -1,0 +1,475 @@
+"""The scheduler: a plan, and a run of it, seen from a pipeline of diffusers."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from scoresde.adaptive import LazyPlan
+from scoresde.errors import choose
+from scoresde.integrations.diffusers.planning import Choice, Planned, Request, short
+from scoresde.integrations.diffusers.source import Source, class_of, read
+from scoresde.integrations.diffusers.timesteps import LazyTimesteps
+from scoresde.plan import Plan
+from scoresde.predictions import convert
+from scoresde.run import CHECKS, Stepping, master_dtype
+from scoresde.sde import Point
+
+SOURCE = {"_class_name": "DDPMScheduler"}
+
+
+class StepOutput:
+    """What :meth:`Scheduler.step` gives: ``output.prev_sample``, ``output[0]`` or ``output["prev_sample"]``.
+
+    The denoised image is computed when it is asked for: ``output.pred_original_sample`` or ``output[1]``.
+
+    Attributes:
+        prev_sample: the state to evaluate the network at next, or the sample.
+    """
+
+    __slots__ = ("_denoised", "prev_sample")
+
+    def __init__(self, prev_sample: Tensor, denoised: Callable[[], Tensor]) -> None:
+        self.prev_sample, self._denoised = prev_sample, denoised
+
+    @property
+    def pred_original_sample(self) -> Tensor:
+        """E[x0 | x] at the evaluation that this step was told, of the shape of the sample."""
+        return self._denoised()
+
+    def __getitem__(self, key: int | str) -> Tensor:
+        names = ("prev_sample", "pred_original_sample")
+        return getattr(self, key if isinstance(key, str) and key in names else names[operator.index(key)])  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield self.prev_sample
+        yield self.pred_original_sample
+
+
+class Scheduler(SchedulerMixin, ConfigMixin):
+    r"""Any solver of the catalogue on any grid, in any pipeline of diffusers.
+
+    Made from the scheduler that a pipeline has, of which it carries over what was trained (noise schedule, kind of
+    prediction, flow shift, thresholding) and, unless told otherwise, the spacing of the timesteps:
+
+    .. code-block:: python
+
+        pipe.scheduler = Scheduler.from_config(pipe.scheduler.config, solver="dpmpp-3m", grid="karras")
+
+    Between two calls of :meth:`step` it holds a :class:`scoresde.Run`; half-precision latents are accumulated in
+    float32. Latents that a pipeline or a callback has changed are taken over in full, whatever the solver.
+
+    The state is :math:`x = \alpha x_0 + \sigma\epsilon` with :math:`\alpha^2 + \sigma^2 = 1` wherever the network was
+    trained so, also where the source scheduler (Euler, Heun, LMS) keeps :math:`x/\alpha` and scales the network's
+    input: ``scale_model_input`` is the identity then, and ``init_noise_sigma`` (about) 1.
+
+    Args:
+        solver: a name of :func:`scoresde.solvers`, or one that other libraries use; it may carry a grid ("DPM++ 2M
+            Karras"). Adaptive solvers have lazy ``timesteps``.
+        solver_options: options of the solver, such as {"eta": 0.5} of "ddim".
+        grid: a name of :func:`scoresde.grids`; None is the source's own spacing, with its Karras sigmas and the like.
+        grid_options: options of the grid, such as {"rho": 5.0} of "karras".
+        count: what ``num_inference_steps`` counts. "nfe": calls of the network; the solver takes the most steps that
+            they are enough for. "steps": steps of the solver, however many calls each takes, as in diffusers' Heun.
+        rounding: networks are told the exact, real-valued timestep ("none"). "label" rounds only what they are told.
+            "grid" moves the grid to the integer timesteps of the training, as diffusers does.
+        end: where to end: "source" is where the source scheduler ends, "zero" at the data (noise 0), "eps" at the least
+            noise of the training.
+        seed: None draws noises from the generator that the pipeline passes, else from torch's own. A number makes them
+            a function of it and of the place in the batch, whatever the batch.
+        textbook: steps that are too long for a method are taken with a lower order (see :class:`scoresde.Solver`); True
+            takes every step as the textbook does.
+        check: predictions that are not finite: "off", or an error at the "end" or at "each" step (reads the device).
+        source: the configuration of the source scheduler with its ``_class_name``; its keys become keys of ``config``.
+
+    Raises:
+        ValueError: unknown names (the nearest are listed) or options, or a source that cannot be carried over.
+    """
+
+    config_name = "scheduler_config.json"
+    has_compatibles = False
+    ignore_for_config = ("source",)
+
+    @register_to_config
+    def __init__(
+        self,
+        solver: str = "dpmpp-2m",
+        solver_options: Mapping[str, Any] | None = None,
+        grid: str | None = None,
+        grid_options: Mapping[str, float] | None = None,
+        count: str = "nfe",
+        rounding: str = "none",
+        end: str = "source",
+        seed: int | None = None,
+        textbook: bool = False,
+        check: str = "off",
+        source: Mapping[str, Any] | None = None,
+    ) -> None:
+        source = dict(SOURCE if source is None else source)
+        self._choice = Choice.checked(solver, solver_options, grid, grid_options, count, rounding, end, textbook)
+        self._check, self._seed = choose(check, CHECKS, "check"), seed
+        self._source: Source = read(source)
+        self.register_to_config(
+            source_class=self._source.scheduler, **{k: v for k, v in source.items() if not k.startswith("_")}
+        )
+        self.num_inference_steps: int | None = None
+        self._planned: Planned | None = None
+        self._request: Any = None
+        self._labels: list[float] = []
+        self._timesteps: Tensor | LazyTimesteps | None = None
+        self._forget()
+
+    # -- made from another scheduler, saved and loaded
+    @classmethod
+    def from_config(  # type: ignore[override]
+        cls, config: Mapping[str, Any] | SchedulerMixin, return_unused_kwargs: bool = False, **options: Any
+    ) -> Any:
+        """From the configuration of the scheduler that a pipeline has, or of one like this.
+
+        Args:
+            config: ``pipe.scheduler.config``, or ``pipe.scheduler``.
+            return_unused_kwargs: return (scheduler, options that are not known) instead of raising.
+            options: arguments of this class; and keys of the configuration to change, such as ``shift=5.0``.
+
+        Raises:
+            TypeError: not a configuration, or an option that neither has.
+            ValueError: a scheduler that cannot be carried over; the message says what is missing.
+        """
+        if isinstance(config, ConfigMixin):
+            config = {"_class_name": type(config).__name__, **config.config}
+        if not isinstance(config, Mapping):
+            raise TypeError(f"config must be a scheduler's config (pipe.scheduler.config), got {type(config).__name__}")
+        defaults = config.get("_use_default_values", ())
+        if "source_class" in config:
+            given = {k: v for k, v in config.items() if k in OPTIONS and k not in defaults}
+            source = _source_config(config)
+        else:
+            given, source = {}, {k: v for k, v in config.items() if not k.startswith("_")}
+            source["_class_name"] = config.get("_class_name") or class_of(source)
+        unknown = {k: v for k, v in options.items() if k not in OPTIONS and k not in source}
+        if unknown and not return_unused_kwargs:
+            raise TypeError(
+                f"from_config got unknown options {sorted(unknown)}; those of Scheduler are {sorted(OPTIONS)}, and the "
+                f"source's keys can be changed too: {sorted(k for k in source if not k.startswith('_'))}"
+            )
+        given.update({k: v for k, v in options.items() if k in OPTIONS})
+        source.update({k: v for k, v in options.items() if k in source})
+        made = cls(**given, source=source)
+        return (made, unknown) if return_unused_kwargs else made
+
+    # -- planning
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        mu: float | None = None,
+        original_inference_steps: int | None = None,
+    ) -> None:
+        """Plan the coming runs; pipelines call this.
+
+        Args:
+            num_inference_steps: calls of the network, or steps of the solver (see ``count``).
+            device: where ``timesteps`` are wanted.
+            timesteps: in place of a number, the timesteps of the solver's steps, decreasing.
+            sigmas: likewise, their noise levels, as the source scheduler takes them (of a flow, before its shift). The
+                evenly spaced ones that flow pipelines pass by themselves stand for a number of steps.
+            mu: of flows with dynamic shifting, for the size of the image.
+            original_inference_steps: of consistency models, in place of the configuration's.
+
+        Raises:
+            TypeError, ValueError: arguments that do not go together, with the solver or with the grid; the message says
+                which.
+        """
+        request = (Request.checked(num_inference_steps, timesteps, sigmas, mu), original_inference_steps)
+        if request != self._request:
+            source = self._source
+            if original_inference_steps is not None:
+                source = read({**_source_config(self.config), "original_inference_steps": original_inference_steps})
+            self._planned, self._request = self._choice.plan(source, request[0]), request
+            self._labels = [self._told(t) for t in self._planned.times]
+        assert self._planned is not None
+        self.num_inference_steps = request[0].number or len(self._planned.nodes) - 1
+        if isinstance(self._planned.plan, LazyPlan):
+            self._timesteps = LazyTimesteps(self._labels, self._next_label, device=device)
+        else:
+            whole = self._choice.rounding != "none" and all(label == int(label) for label in self._labels)
+            self._timesteps = torch.tensor(self._labels, dtype=torch.int64 if whole else torch.float32).to(device)
+        self._forget()
+
+    def _told(self, t: float) -> float:
+        """What the network is told at time t."""
+        return self._source.timestep(t, rounding=self._choice.rounding)
+
+    # -- what pipelines read
+    @property
+    def plan(self) -> Plan | LazyPlan:
+        """The plan of the coming run, from its beginning."""
+        return self._have().plan
+
+    def _have(self) -> Planned:
+        if self._planned is None:
+            raise ValueError("there are no timesteps yet: call set_timesteps(num_inference_steps) first")
+        return self._planned
+
+    @property
+    def timesteps(self) -> Tensor | LazyTimesteps:
+        """What the network is told at each of its evaluations; before :meth:`set_timesteps`, those of the training."""
+        if self._timesteps is None:
+            count = int(self.config.get("num_train_timesteps", 1000))
+            return torch.tensor([float(i) for i in reversed(range(count))])
+        return self._timesteps
+
+    @property
+    def sigmas(self) -> Tensor:
+        """The noise level at each evaluation and at the end, as the source scheduler measures it (float32, host)."""
+        planned = self._have()
+        return torch.tensor([self._source.sigma(t) for t in (*planned.times, planned.nodes[-1])])
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """alpha^2 at each timestep of the training (float32, host).
+
+        Raises:
+            AttributeError: the network was not trained on a table.
+        """
+        table = getattr(self._source.sde, "alphas_cumprod", None)
+        if table is None:
+            raise AttributeError(f"{self._source.scheduler} has no table of alphas_cumprod")
+        return torch.tensor(table, dtype=torch.float32)
+
+    @property
+    def betas(self) -> Tensor:
+        """1 - the ratio of neighbours in :attr:`alphas_cumprod`."""
+        table = torch.tensor([1.0, *self._source.sde.alphas_cumprod], dtype=torch.float64)  # type: ignore[attr-defined]
+        return (1 - table[1:] / table[:-1]).float()
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """What the initial standard normal noise is to be multiplied by."""
+        sde, planned = self._source.sde, self._planned
+        return self._source.noise_scale(sde.point(sde.T) if planned is None else planned.plan.begin)
+
+    @property
+    def order(self) -> int:
+        """Entries of ``timesteps`` for each of ``num_inference_steps``: more than 1 only where they count steps."""
+        return self._choice.order
+
+    @property
+    def begin_index(self) -> int | None:
+        """The evaluation that the next run begins at, if it was set."""
+        return self._begin
+
+    @property
+    def step_index(self) -> int | None:
+        """The evaluation that comes next, or None before the first."""
+        return None if self._run is None else self._first + self._run.nfe
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Begin the next run at this place of ``timesteps`` (image-to-image, inpainting, refiners)."""
+        self._forget()
+        self._begin = operator.index(begin_index)
+
+    def __len__(self) -> int:
+        return int(self.config.get("num_train_timesteps", 1000))
+
+    # -- noise
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Noise samples to the level of timesteps: alpha x0 + sigma noise.
+
+        Args:
+            original_samples: (B, ...).
+            noise: standard normal, of the same shape.
+            timesteps: entries of ``timesteps``, or any others: one, or one a sample.
+        """
+        labels = [float(v) for v in torch.as_tensor(timesteps).reshape(-1).tolist()]
+        sde, wide = self._source.sde, master_dtype(original_samples.dtype)
+        points = [sde.point(self._time(label)) for label in labels]
+        column = (-1,) + (1,) * (original_samples.ndim - 1)
+        alpha, sigma = (
+            torch.tensor(v, dtype=wide).to(original_samples.device).reshape(column)
+            for v in ([p.alpha for p in points], [p.sigma for p in points])
+        )
+        noised = alpha * original_samples.to(wide) + sigma * noise.to(original_samples.device, wide)
+        return noised.to(original_samples.dtype)
+
+    def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
+        """:meth:`add_noise` under the name and order of arguments that flow pipelines use."""
+        return self.add_noise(sample, noise, timestep)
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """What the network is given: the sample, but for networks of EDM, c_in times the sample."""
+        if self._source.precondition is None:
+            return sample
+        at = self._level(timestep)
+        c_in, _, _ = self._source.precondition.coefficients(at.alpha, at.sigma)
+        return sample if c_in == 1.0 else sample * c_in
+
+    def _level(self, timestep: Any) -> Point:
+        if self._run is not None and not self._run.done:
+            return self._run.point  # type: ignore[attr-defined]
+        index = self._index_of(timestep) if self._begin is None else self._begin
+        return self._source.sde.point(self._have().times[index])
+
+    def _time(self, label: float) -> float:
+        """The exact time of an announced timestep, or that of any other."""
+        planned = self._planned
+        for announced, t in zip(self._labels, planned.times if planned else (), strict=True):
+            if _same(announced, label):
+                return t
+        return self._source.time(label)
+
+    # -- running
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        return_dict: bool = True,
+        variance_noise: Tensor | None = None,
+    ) -> StepOutput | tuple[Tensor]:
+        """Take the network's output at (sample, timestep), and give the state to evaluate at next.
+
+        Args:
+            model_output: of the shape of the sample; with a learned variance twice the channels, of which the second
+                half is left aside.
+            timestep: the entry of ``timesteps`` that the network was told. Read only where a run begins, if
+                :meth:`set_begin_index` has not said where.
+            sample: what this method returned last, or changed by the pipeline.
+            eta: of solvers that have it: the share of fresh noise, in place of the solver's own. 0 leaves it.
+            generator: of the noises; or one for each sample.
+            return_dict: False for a tuple.
+            variance_noise: standard normal noise for this step, in place of drawing it.
+
+        Raises:
+            ValueError: no timesteps, a run that is over, or wrong shapes.
+        """
+        run = self._run
+        if run is None:
+            run = self._start(timestep, sample, eta)
+        elif run.done:
+            raise ValueError("the run is over: call set_timesteps or set_begin_index before the next one")
+        elif sample is not self._given or _version(sample) != self._given_version:
+            self._edited(run, sample)
+        draws, source, given = self._draws, self._source, self._given if self._given is not None else sample
+        draws.generator, draws.given = generator, variance_noise
+        if source.learned_variance and model_output.ndim > 1 and model_output.shape[1] == 2 * given.shape[1]:
+            model_output = model_output[:, : given.shape[1]]
+        point = run.point  # type: ignore[attr-defined]
+        if source.precondition is None and source.limit is None:
+            kind, prediction = source.kind, model_output
+        else:
+            kind, prediction = "x0", self._denoised(run.x, model_output, point)
+        run.tell(prediction, kind)
+        x = run.sample if run.done else run.x
+        self._given, self._given_version = x, _version(x)
+        if not return_dict:
+            return (x,)
+        return StepOutput(x, lambda: self._denoised(given, model_output, point))
+
+    def _start(self, timestep: Any, sample: Tensor, eta: float) -> Stepping:
+        index = self._index_of(timestep) if self._begin is None else self._begin
+        plan = self._choice.begun(self._source, self._have(), index, eta)
+        self._draws.like = sample
+        noise = self._draws if self._seed is None else None  # or scoresde's own, from the seed
+        self._run, self._first = plan.start(sample, self._seed or 0, noise=noise, check=self._check), index
+        return self._run
+
+    def _index_of(self, timestep: Any) -> int:
+        """The place of a timestep among those announced. One that we handed out is known by its place in memory."""
+        ours = self._timesteps
+        if isinstance(timestep, Tensor):
+            if isinstance(ours, Tensor) and timestep.ndim == 0:
+                storage = timestep.untyped_storage()
+                if storage._cdata == ours.untyped_storage()._cdata:
+                    return int(timestep.storage_offset())
+            timestep = timestep.reshape(-1)[0].item()
+        label = float(timestep)
+        for i, announced in enumerate(self._labels):
+            if _same(announced, label):
+                return i
+        raise ValueError(f"timestep={label} is none of those announced: {short(self._labels)}")
+
+    def _edited(self, run: Stepping, sample: Tensor) -> None:
+        """The pipeline has changed the state between two evaluations."""
+        if not hasattr(run, "edit"):
+            raise ValueError(
+                f"solver {self._choice.solver.name!r} chooses its steps by what it has seen: the latents cannot be "
+                "changed between its steps (inpainting, callbacks); take a fixed-step solver for that"
+            )
+        run.edit(sample)  # type: ignore[attr-defined]
+
+    def _denoised(self, x: Tensor, output: Tensor, point: Point) -> Tensor:
+        """E[x0 | x] from the network's output, as the source scheduler limits it."""
+        source, wide = self._source, master_dtype(x.dtype)
+        if source.precondition is not None:
+            _, on_x, on_output = source.precondition.coefficients(point.alpha, point.sigma)
+        else:
+            on_x, on_output = convert(source.kind, "x0", point.alpha, point.sigma)
+        x0 = on_x * x.to(wide) + on_output * output.to(wide)
+        return (x0 if source.limit is None else source.limit(x0)).to(x.dtype)
+
+    def _next_label(self, begin: int) -> tuple[int, float | None]:
+        run = self._run
+        if run is None:
+            return 0, self._labels[begin]
+        return run.nfe, None if run.done else self._told(run.t)
+
+    def _forget(self) -> None:
+        """No run, and nothing of an earlier one."""
+        self._run: Stepping | None = None
+        self._begin: int | None = None
+        self._first = 0
+        self._given: Tensor | None = None
+        self._given_version = 0
+        self._draws = _Draws()
+
+
+class _Draws:
+    """The noises of a run: from the generator of the step that needs them."""
+
+    like: Tensor
+    generator: torch.Generator | list[torch.Generator] | None = None
+    given: Tensor | None = None
+
+    def __call__(self, k: int) -> Tensor:
+        if self.given is not None:
+            return self.given
+        return randn_tensor(
+            tuple(self.like.shape), generator=self.generator, device=self.like.device, dtype=self.like.dtype
+        )
+
+
+def _version(x: Tensor) -> int:
+    """Counts changes in place; tensors made in inference mode do not say."""
+    return 0 if x.is_inference() else x._version
+
+
+def _same(announced: float, label: float) -> bool:
+    """Whether a timestep is an announced one, which a float32 tensor has rounded."""
+    return math.isclose(announced, label, rel_tol=2e-7, abs_tol=1e-9)
+
+
+def _source_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The source scheduler's configuration in one of ours."""
+    own = {*OPTIONS, "source_class"}
+    kept = {k: v for k, v in config.items() if k not in own and not k.startswith("_")}
+    return {**kept, "_class_name": config["source_class"]}
+
+
+OPTIONS = frozenset(inspect.signature(Scheduler.__init__).parameters) - {"self", "source"}
