@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import product
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from scoresde.denoiser import BaseDenoiser
 from scoresde.noise import normal
 from scoresde.plan import Plan
+from scoresde.predictions import PREDICTIONS
 from scoresde.run import master_dtype
 from scoresde.sources import Noise, Noises, NoiseSource
 
@@ -50,8 +53,11 @@ class Sampler(nn.Module):
         self.nets = nn.ModuleList(networks(denoiser))
         vars(self)["denoiser"] = denoiser  # one that is itself a module is in nets already
         self.denoiser: BaseDenoiser
-        # Worked out now: their caches hold a lock in Python 3.11, which torch.compile cannot look into.
-        _ = plan.times, plan.keep, plan.held, plan.noises
+        # Worked out now: torch.compile cannot look into the making of a script, nor the locks of caches in Python 3.11.
+        _ = plan.noises
+        for line in product(range(len(plan.rows)), PREDICTIONS):
+            with suppress(ValueError):  # a kind that cannot be told at this noise level
+                _ = plan.script[line]
 
     def forward(self, x_T: Tensor, noises: Tensor | None = None, cond: Mapping[str, Any] | None = None) -> Tensor:
         """The sample.
