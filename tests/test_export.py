@@ -405,6 +405,27 @@ def test_onnx_of_nested_arguments_and_weights_apart(tmp_path: Path, monkeypatch:
     assert (got - sampled(denoiser, "dpmpp-2m", (1, *SHAPE[1:]), 2, cond=cond)).abs().max() <= 1e-5
 
 
+class Folded(Net):
+    """Gives a batch of another size than that of its arguments."""
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        return super().forward(x, t, label).flatten(0, 1)
+
+
+@pytest.mark.slow
+@ignore_theirs
+@pytest.mark.usefixtures("quiet")
+def test_onnx_of_a_network_that_cannot_be_a_function(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    net = Folded().eval()
+    denoiser = denoiser_of(lambda x, t: net(x, t).reshape(x.shape))
+    plan = plan_of(denoiser, "dpmpp-2m", 2)
+    file = to_onnx(plan, denoiser, tmp_path / "plan.onnx", SHAPE)
+    assert file.functions == 0
+    got = run_onnx(file, *Sampler(plan, denoiser).draw((1, *SHAPE[1:]), 5, 2))
+    assert (got - sampled(denoiser, "dpmpp-2m", (1, *SHAPE[1:]), 2)).abs().max() <= 1e-5
+
+
 @pytest.mark.slow
 @ignore_theirs
 @pytest.mark.usefixtures("quiet")
@@ -415,7 +436,7 @@ def test_onnx_of_a_function_without_a_network(tmp_path: Path) -> None:
     file = to_onnx(plan, denoiser, tmp_path / "plan.onnx", (3, 4))
     assert file.functions == 0
     got = run_onnx(file, *Sampler(plan, denoiser).draw((5, 4), 5, 2))
-    assert torch.allclose(got, sampled(denoiser, "heun", (5, 4), 2), rtol=1e-5)
+    assert torch.allclose(got, sampled(denoiser, "heun", (5, 4), 2), rtol=1e-4, atol=1e-4)
 
 
 # -- CUDA
@@ -445,6 +466,7 @@ def test_a_program_for_the_device(denoiser: ss.Denoiser) -> None:
     plan = plan_of(denoiser, "sa-solver")
     module = export_plan(plan, denoiser, (2, *SHAPE[1:]), device="cuda").module()
     inputs = Sampler(plan, denoiser).draw(SHAPE, 5, 2, device="cuda")
+    module(*inputs)  # a first call loads kernels
     torch.cuda.set_sync_debug_mode("error")
     try:
         got = module(*inputs)

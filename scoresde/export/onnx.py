@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from scoresde.denoiser import BaseDenoiser
 from scoresde.export.calls import Call, Network, Tree, UnlikeCallsError, calls_of, key_of, replaced
@@ -63,8 +64,9 @@ def to_onnx(
     of :meth:`scoresde.Plan.to_json`) and .version.
 
     The network is traced once and written once, as a function of the model that each evaluation calls, and its weights
-    once: the file grows by a few operators an evaluation. A network whose results do not follow from
-    its arguments but for the batch is unrolled.
+    once: the file grows by a few operators an evaluation. Beforehand it runs twice, on zeros, to see what it gives; its
+    ``forward`` is replaced meanwhile, so let no other thread use it. A network for which this does not work (it is
+    called by another method than ``forward``, or gives a shape that its arguments do not have) is unrolled.
 
     Args:
         plan, denoiser, shape, cond, dtype, device, dynamic_batch: as of :func:`scoresde.export.export_plan`.
@@ -90,14 +92,14 @@ def to_onnx(
         try:
             calls = calls_of(sampler, example)
             names = {key: f"network_{i}" for i, key in enumerate(calls)}
+            networks = {names[key]: _network(sampler, call) for key, call in calls.items()}
             with replaced(sampler, _symbols(calls, names)):
                 program = traced(sampler, example)
         except UnlikeCallsError:
-            calls, names = {}, {}
-            program = traced(sampler, example)
+            networks, program = {}, traced(sampler, example)
         model = _onnx(program, example.names, ["sample"], opset)
-        for key, call in calls.items():
-            _define(model, names[key], call, sampler, opset)
+        for name, network in networks.items():
+            _define(model, name, network, opset)
     _finish(model, plan, inline)
     size = _write(model, path)
     functions = list(model.functions.values())
@@ -133,7 +135,7 @@ def _symbols(calls: dict[Any, Call], names: dict[Any, str]) -> Callable[[int, Ca
     return stand_in
 
 
-def _onnx(program: torch.export.ExportedProgram, inputs: list[str], outputs: list[str], opset: int | None) -> Any:
+def _onnx(program: ExportedProgram, inputs: list[str], outputs: list[str], opset: int | None) -> Any:
     made = torch.onnx.export(
         program, dynamo=True, input_names=inputs, output_names=outputs, opset_version=opset, verbose=False
     )
@@ -141,17 +143,24 @@ def _onnx(program: torch.export.ExportedProgram, inputs: list[str], outputs: lis
     return made.model
 
 
-def _define(model: Any, name: str, call: Call, sampler: Sampler, opset: int | None) -> None:
+def _network(sampler: Sampler, call: Call) -> ExportedProgram:
+    net = Network(sampler.nets[call.number], call)
+    try:
+        return torch.export.export(net, call.given.tensors, dynamic_shapes=net.dynamic_shapes())
+    except Exception as error:  # of many types; if it cannot be traced at all, unrolling says so
+        raise UnlikeCallsError from error
+
+
+def _define(model: Any, name: str, network: ExportedProgram, opset: int | None) -> None:
     """Add a network to the model as the function that its nodes of this name call, and its weights as their inputs."""
     import onnx_ir as ir
 
     nodes = [node for node in model.graph if (node.domain, node.op_type) == (DOMAIN, name)]
     if not nodes:
         return
-    net = Network(sampler.nets[call.number], call)
-    program = torch.export.export(net, call.given.tensors, dynamic_shapes=net.dynamic_shapes())
-    inputs = [f"argument_{i}" for i in range(len(call.given.tensors))]
-    part = _onnx(program, inputs, [f"result_{i}" for i in range(len(call.dims))], opset)
+    signature = network.graph_signature
+    inputs = [f"argument_{i}" for i in range(len(signature.user_inputs))]
+    part = _onnx(network, inputs, [f"result_{i}" for i in range(len(signature.user_outputs))], opset)
     graph = part.graph
     weights = []
     for value in list(graph.initializers.values()):
