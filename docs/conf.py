@@ -31,7 +31,7 @@ extensions = [
 ]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build", "measured"]
+exclude_patterns = ["_build", "examples", "measured", "swap"]
 templates_path = ["_templates"]
 
 autosummary_generate = True

@@ -203,6 +203,11 @@ class Run:
         return "x0" if self.done else self.plan.rows[self._row].kind
 
     @property
+    def anchored(self) -> bool:
+        """Whether an anchor is kept apart from the state: an edit in place of the state would not reach it."""
+        return self._anchor is not self._x
+
+    @property
     def nfe(self) -> int:
         """Predictions told so far."""
         return self._nfe

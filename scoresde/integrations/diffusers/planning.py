@@ -175,7 +175,8 @@ class Choice:
 
         def ending(steps: int) -> Sequence[float]:
             times = own(steps)
-            return distinct([*times[:-1], self._last(source, times[-1])])
+            last = self._last(source, times[-1])
+            return times if last == times[-1] else distinct([*times[:-1], last])
 
         def named(steps: int) -> Sequence[float]:
             assert self.grid is not None
@@ -231,8 +232,8 @@ def distinct(times: Sequence[float]) -> Sequence[float]:
     for s, t in pairwise(times):
         if not t < s:
             raise ValueError(
-                f"num_inference_steps={len(times) - 1} is too many for rounding='grid' or this end: two steps would "
-                f"begin at t={s:.6g}; take fewer, or rounding='none'"
+                f"num_inference_steps: {len(times) - 1} steps are too many for rounding='grid' or for this end: after "
+                f"t={s:.6g} comes {t:.6g}; take fewer, or rounding='none' and end='zero'"
             )
     return times
 

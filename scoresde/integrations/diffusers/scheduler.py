@@ -233,11 +233,25 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             return torch.tensor([float(i) for i in reversed(range(count))])
         return self._timesteps
 
+    @timesteps.setter
+    def timesteps(self, timesteps: Tensor | LazyTimesteps) -> None:
+        """Some pipelines put them back in another dtype or on another device."""
+        if len(timesteps) != len(self._labels):
+            raise ValueError(
+                f"timesteps must be the {len(self._labels)} of the plan, got {len(timesteps)}: others are for "
+                "set_timesteps(timesteps=...)"
+            )
+        self._timesteps = timesteps
+
     @property
     def sigmas(self) -> Tensor:
-        """The noise level at each evaluation and at the end, as the source scheduler measures it (float32, host)."""
+        """The noise level at each evaluation and at the end, as the source scheduler measures it (float32, host).
+
+        Of a solver that chooses its evaluations: at those made so far, at the next one and at the end.
+        """
         planned = self._have()
-        return torch.tensor([self._source.sigma(t) for t in (*planned.times, planned.nodes[-1])])
+        times = planned.times if isinstance(planned.plan, Plan) else self._visited or planned.times[:1]
+        return torch.tensor([self._source.sigma(t) for t in (*times, planned.nodes[-1])])
 
     @property
     def alphas_cumprod(self) -> Tensor:
@@ -377,14 +391,17 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             kind, prediction = "x0", self._denoised(run.x, model_output, point)
         run.tell(prediction, kind)
         x = run.sample if run.done else run.x
+        if not run.done and getattr(run, "anchored", False) and x.dtype == master_dtype(x.dtype):
+            x = x.clone()  # what is changed in place has to differ from the state for the change to reach the anchor
         self._given, self._given_version = x, _version(x)
         if not return_dict:
             return (x,)
         return StepOutput(x, lambda: self._denoised(given, model_output, point))
 
     def _start(self, timestep: Any, sample: Tensor, eta: float) -> Stepping:
+        planned = self._have()
         index = self._index_of(timestep) if self._begin is None else self._begin
-        plan = self._choice.begun(self._source, self._have(), index, eta)
+        plan = self._choice.begun(self._source, planned, index, eta)
         self._draws.like = sample
         noise = self._draws if self._seed is None else None  # or scoresde's own, from the seed
         self._run, self._first = plan.start(sample, self._seed or 0, noise=noise, check=self._check), index
@@ -427,14 +444,19 @@ class Scheduler(SchedulerMixin, ConfigMixin):
     def _next_label(self, begin: int) -> tuple[int, float | None]:
         run = self._run
         if run is None:
+            self._visited = [self._have().times[begin]]
             return 0, self._labels[begin]
-        return run.nfe, None if run.done else self._told(run.t)
+        if run.done:
+            return run.nfe, None
+        self._visited = [*self._visited[: run.nfe], run.t]
+        return run.nfe, self._told(run.t)
 
     def _forget(self) -> None:
         """No run, and nothing of an earlier one."""
         self._run: Stepping | None = None
         self._begin: int | None = None
         self._first = 0
+        self._visited: list[float] = []
         self._given: Tensor | None = None
         self._given_version = 0
         self._draws = _Draws()

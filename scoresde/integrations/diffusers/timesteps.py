@@ -48,9 +48,13 @@ class LazyTimesteps:
         """1, as of the tensor which it stands for."""
         return 1
 
-    def to(self, device: str | torch.device) -> LazyTimesteps:
-        """The same on another device."""
-        return LazyTimesteps(self._places, self._next, dtype=self.dtype, device=device, begin=self._begin)
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> LazyTimesteps:
+        """The same on another device, or in another dtype; either may come first, as in ``Tensor.to``."""
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        return LazyTimesteps(
+            self._places, self._next, dtype=dtype or self.dtype, device=device or self.device, begin=self._begin
+        )
 
     def __iter__(self) -> Iterator[Tensor]:
         before = -1
