@@ -21,7 +21,7 @@ LAYERS = (
     {"sample", "export", "catalogue", "adaptive", "likelihood", "tune", "theory", "training", "models", "data"},
     {"denoiser", "guidance", "targets", "metrics", "nn"},
     {"solvers"},
-    {"plan", "run", "script", "sources", "rows", "gain", "grids", "tail"},
+    {"plan", "run", "script", "fused", "sources", "rows", "gain", "grids", "tail"},
     {"sde", "predictions", "brownian", "noise", "mix", "errors"},
 )
 DEPTH = {name: depth for depth, row in enumerate(LAYERS) for name in row}
