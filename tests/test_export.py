@@ -345,7 +345,7 @@ def run_onnx(file: OnnxFile, *inputs: Tensor) -> Tensor:
 @pytest.mark.slow
 @ignore_theirs
 @pytest.mark.usefixtures("quiet")
-@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize("inline", [True, False])
 def test_onnx_of_a_stochastic_plan(inline: bool, denoiser: ss.Denoiser, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
@@ -382,10 +382,8 @@ def test_onnx_of_the_shipped_model_guided(tmp_path: Path) -> None:
     cond = {"class_labels": torch.arange(5)}
     got = run_onnx(file, *Sampler(plan, guided).draw((5, 1, 8, 8), 5, 2), cond["class_labels"])
     assert (got - sampled(guided, "dpmpp-2m", (5, 1, 8, 8), 6, cond=cond)).abs().max() <= 1e-4
-    # The weights are there once, and so is the network: each evaluation adds a few operators.
     weights = sum(4 * p.numel() for p in digits.net.parameters())  # type: ignore[union-attr]
-    assert weights < file.bytes < 1.25 * weights
-    assert file.functions == 1
+    assert weights < file.bytes < 1.8 * weights  # once, not at each of the six evaluations
 
 
 @pytest.mark.slow
@@ -397,7 +395,8 @@ def test_onnx_of_nested_arguments_and_weights_apart(tmp_path: Path, monkeypatch:
     denoiser = denoiser_of(lambda x, t, label: pair(x, t, {"label": label}, scale=0.5)["mean"][0])
     monkeypatch.setattr("scoresde.export.onnx.LARGEST", 1)
     plan = plan_of(denoiser, "dpmpp-2m", 2)
-    file = to_onnx(plan, denoiser, tmp_path / "plan.onnx", SHAPE, cond={"label": torch.zeros(4, dtype=torch.long)})
+    cond = {"label": torch.zeros(4, dtype=torch.long)}
+    file = to_onnx(plan, denoiser, tmp_path / "plan.onnx", SHAPE, cond=cond, inline=False)
     assert file.functions == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.onnx", "plan.onnx.data"]
     cond = {"label": torch.tensor([2])}
@@ -420,7 +419,7 @@ def test_onnx_of_a_network_that_cannot_be_a_function(tmp_path: Path) -> None:
     net = Folded().eval()
     denoiser = denoiser_of(lambda x, t: net(x, t).reshape(x.shape))
     plan = plan_of(denoiser, "dpmpp-2m", 2)
-    file = to_onnx(plan, denoiser, tmp_path / "plan.onnx", SHAPE)
+    file = to_onnx(plan, denoiser, tmp_path / "plan.onnx", SHAPE, inline=False)
     assert file.functions == 0
     got = run_onnx(file, *Sampler(plan, denoiser).draw((1, *SHAPE[1:]), 5, 2))
     assert (got - sampled(denoiser, "dpmpp-2m", (1, *SHAPE[1:]), 2)).abs().max() <= 1e-5

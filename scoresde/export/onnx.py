@@ -33,7 +33,7 @@ class OnnxFile(NamedTuple):
         path: the file.
         inputs: the names of its inputs, in order.
         nodes: operators in it, those of a function counted once.
-        functions: ways in which networks are called; 0 if everything is unrolled.
+        functions: those that are networks; 0 in a file that is inlined, or whose network was traced at each evaluation.
         bytes: size of the file, and of the one with its weights if they are apart.
     """
 
@@ -54,7 +54,7 @@ def to_onnx(
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
     dynamic_batch: bool = True,
-    inline: bool = False,
+    inline: bool = True,
     opset: int | None = None,
 ) -> OnnxFile:
     """Write a plan with its network as an ONNX file, which needs neither Python nor torch to run.
@@ -63,16 +63,18 @@ def to_onnx(
     names; the output is "sample". ``metadata_props`` say what it is: scoresde.solver, .nfe, .times (JSON), .plan (JSON,
     of :meth:`scoresde.Plan.to_json`) and .version.
 
-    The network is traced once and written once, as a function of the model that each evaluation calls, and its weights
-    once: the file grows by a few operators an evaluation. Beforehand it runs twice, on zeros, to see what it gives; its
-    ``forward`` is replaced meanwhile, so let no other thread use it. A network for which this does not work (it is
-    called by another method than ``forward``, or gives a shape that its arguments do not have) is unrolled.
+    The network is traced once, however many evaluations there are, and its weights are written once. Beforehand it
+    runs twice, on zeros, to see what it gives; its ``forward`` is replaced meanwhile, so let no other thread use it. A
+    network for which this does not work (it is called by another method than ``forward``, or gives a shape that its
+    arguments do not have) is traced at each evaluation.
 
     Args:
         plan, denoiser, shape, cond, dtype, device, dynamic_batch: as of :func:`scoresde.export.export_plan`.
         path: of the file, which appears when it is complete. Weights beyond 2 GB go to a file beside it, named path +
             ".data".
-        inline: write the network's operators at each evaluation in place of a function, for runtimes that know none.
+        inline: whether each evaluation has the network's operators. False writes them once, as a function of the model
+            that each evaluation calls: a smaller file, but not every runtime knows functions, and onnxruntime takes
+            much longer to load it than the same file inlined.
         opset: version of ONNX's operators; by default torch's choice.
 
     Raises:
