@@ -211,6 +211,8 @@ def test_errors_of_both_exports(export: Any, denoiser: ss.Denoiser, monkeypatch:
         export(plan, denoiser, SHAPE, cond={"label": 3})
     with pytest.raises(TypeError, match="dtype must be a floating-point dtype, got"):
         export(plan, denoiser, SHAPE, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"largest_batch must be at least 2 and the batch of shape.*got 3"):
+        export(plan, denoiser, SHAPE, largest_batch=3)
     with pytest.raises(TypeError, match="plan must be"):
         export(ss.plan_for("rk45", denoiser.sde), denoiser, SHAPE)
 
@@ -402,6 +404,33 @@ def test_onnx_of_nested_arguments_and_weights_apart(tmp_path: Path, monkeypatch:
     cond = {"label": torch.tensor([2])}
     got = run_onnx(file, *Sampler(plan, denoiser).draw((1, *SHAPE[1:]), 5, 2), cond["label"])
     assert (got - sampled(denoiser, "dpmpp-2m", (1, *SHAPE[1:]), 2, cond=cond)).abs().max() <= 1e-5
+
+
+class Forked(Net):
+    """Takes another way for large batches."""
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        return super().forward(x, t, label) if x.shape[0] < 64 else torch.tanh(x)
+
+
+@pytest.mark.slow
+@ignore_theirs
+@pytest.mark.usefixtures("quiet")
+def test_a_largest_batch(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    guided = ClassifierFree(denoiser_of(Forked().eval()), 2.0, {"label": 3})  # the network gets twice the batch
+    plan, cond = plan_of(guided, "ddim", 2), {"label": torch.tensor([0, 1, 2, 0])}
+    with pytest.raises(Exception, match="max=31") as raised:
+        export_plan(plan, guided, SHAPE, cond=cond)
+    assert "pass that as largest_batch" in raised.value.__notes__[0]
+    file = to_onnx(plan, guided, tmp_path / "plan.onnx", SHAPE, cond=cond, largest_batch=31, inline=False)
+    assert file.functions == 1
+    many = {"label": torch.arange(31) % 3}
+    x_T = Sampler(plan, guided).draw((31, *SHAPE[1:]), 5, 2)
+    wanted = sampled(guided, "ddim", (31, *SHAPE[1:]), 2, cond=many)
+    assert (run_onnx(file, *x_T, many["label"]) - wanted).abs().max() <= 1e-5
+    module = export_plan(plan, guided, SHAPE, cond=cond, largest_batch=31).module()
+    assert (module(*x_T, cond=many) - wanted).abs().max() <= 1e-6
 
 
 class Folded(Net):

@@ -98,14 +98,16 @@ class Network(nn.Module):
         args, kwargs = self.call.given.nested(tensors)
         return Tree.of(self.net.forward(*args, **kwargs)).tensors  # not net(...): its hooks are traced with the sampler
 
-    def dynamic_shapes(self) -> dict[str, Any]:
+    def dynamic_shapes(self, example: Example) -> dict[str, Any]:
         """What torch.export wants to know about dimensions that may change: those that change alike are one."""
         dims: dict[tuple[int, int], Any] = {}
+        further = None if example.largest is None else example.largest - example.x_T.shape[0]
         found = []
         for shape, larger in zip(self.call.given.shapes, self.call.larger, strict=True):
             changing = {i: pair for i, pair in enumerate(zip(shape, larger, strict=True)) if pair[0] != pair[1]}
-            for pair in changing.values():
-                dims.setdefault(pair, torch.export.Dim(f"batch{len(dims) or ''}"))
+            for n, m in changing.values():
+                most = None if further is None else n + further * (m - n)
+                dims.setdefault((n, m), torch.export.Dim(f"batch{len(dims) or ''}", max=most))
             found.append({i: dims[pair] for i, pair in changing.items()})
         return {"tensors": tuple(found)}
 

@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from scoresde.denoiser import BaseDenoiser
 from scoresde.export.calls import Call, Network, Tree, UnlikeCallsError, calls_of, key_of, replaced
-from scoresde.export.program import example_of, inference, traced
+from scoresde.export.program import Example, example_of, inference, traced
 from scoresde.export.sampler import Sampler
 from scoresde.plan import Plan
 
@@ -54,6 +54,7 @@ def to_onnx(
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
     dynamic_batch: bool = True,
+    largest_batch: int | None = None,
     inline: bool = True,
     opset: int | None = None,
 ) -> OnnxFile:
@@ -69,7 +70,8 @@ def to_onnx(
     arguments do not have) is traced at each evaluation.
 
     Args:
-        plan, denoiser, shape, cond, dtype, device, dynamic_batch: as of :func:`scoresde.export.export_plan`.
+        plan, denoiser, shape, cond, dtype, device, dynamic_batch, largest_batch: as of
+            :func:`scoresde.export.export_plan`; the file itself sets no limit to the batch.
         path: of the file, which appears when it is complete. Weights beyond 2 GB go to a file beside it, named path +
             ".data".
         inline: whether each evaluation has the network's operators. False writes them once, as a function of the model
@@ -87,14 +89,14 @@ def to_onnx(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: there is no folder {path.parent}")
     sampler = Sampler(plan, denoiser)
-    example = example_of(sampler, shape, cond, dtype, device, dynamic_batch)
+    example = example_of(sampler, shape, cond, dtype, device, dynamic_batch, largest_batch)
     if taken := set(example.cond) & {"x_T", "noises", "sample"}:
         raise ValueError(f"cond: {', '.join(sorted(taken))} is the name of another input or output of the file")
     with torch.no_grad(), inference(sampler):
         try:
             calls = calls_of(sampler, example)
             names = {key: f"network_{i}" for i, key in enumerate(calls)}
-            networks = {names[key]: _network(sampler, call) for key, call in calls.items()}
+            networks = {names[key]: _network(sampler, call, example) for key, call in calls.items()}
             with replaced(sampler, _symbols(calls, names)):
                 program = traced(sampler, example)
         except UnlikeCallsError:
@@ -145,10 +147,10 @@ def _onnx(program: ExportedProgram, inputs: list[str], outputs: list[str], opset
     return made.model
 
 
-def _network(sampler: Sampler, call: Call) -> ExportedProgram:
+def _network(sampler: Sampler, call: Call, example: Example) -> ExportedProgram:
     net = Network(sampler.nets[call.number], call)
     try:
-        return torch.export.export(net, call.given.tensors, dynamic_shapes=net.dynamic_shapes())
+        return torch.export.export(net, call.given.tensors, dynamic_shapes=net.dynamic_shapes(example))
     except Exception as error:  # of many types; if it cannot be traced at all, unrolling says so
         raise UnlikeCallsError from error
 

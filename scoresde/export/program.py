@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from scoresde.denoiser import BaseDenoiser
+from scoresde.errors import check_positive_int
 from scoresde.export.sampler import Sampler
 from scoresde.plan import Plan
 
@@ -24,6 +25,7 @@ def export_plan(
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
     dynamic_batch: bool = True,
+    largest_batch: int | None = None,
 ) -> ExportedProgram:
     """A plan with its network as a program that runs without this package.
 
@@ -42,13 +44,15 @@ def export_plan(
         cond: example conditions of the network, tensors; one whose first dimension is the batch goes with its sample.
         dtype, device: of x_T; float32 on the CPU by default.
         dynamic_batch: whether the program takes any batch (of at least 1), or only the one of ``shape``.
+        largest_batch: of a dynamic batch. Some networks take another way for large ones (U-Nets of diffusers from 64),
+            of which a program can hold only one; torch.export then says which.
 
     Raises:
         TypeError: not a plan of fixed steps, not a denoiser, or a condition that is not a tensor.
-        ValueError: a wrong shape.
+        ValueError: a wrong shape, or a largest batch that is less than that of the shape.
     """
     sampler = Sampler(plan, denoiser)
-    example = example_of(sampler, shape, cond, dtype, device, dynamic_batch)
+    example = example_of(sampler, shape, cond, dtype, device, dynamic_batch, largest_batch)
     return traced(sampler, example)
 
 
@@ -60,6 +64,7 @@ class Example(NamedTuple):
         cond: the conditions.
         batched: names of the conditions that have a row a sample.
         dynamic: whether the batch is left open.
+        largest: the largest batch, if there is one.
     """
 
     x_T: Tensor
@@ -67,6 +72,7 @@ class Example(NamedTuple):
     cond: dict[str, Tensor]
     batched: frozenset[str]
     dynamic: bool
+    largest: int | None
 
     @property
     def names(self) -> list[str]:
@@ -82,7 +88,7 @@ class Example(NamedTuple):
         """What torch.export wants to know about dimensions that may change."""
         if not self.dynamic:
             return None
-        batch = Dim("batch")
+        batch = Dim("batch", max=self.largest)
         shapes: dict[str, Any] = {"x_T": {0: batch}}
         if self.noises is not None:
             shapes["noises"] = {1: batch}
@@ -105,11 +111,14 @@ def example_of(
     dtype: torch.dtype | None,
     device: str | torch.device | None,
     dynamic: bool,
+    largest: int | None,
 ) -> Example:
     """Checked inputs for tracing."""
     shape = tuple(shape)
     if len(shape) < 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in shape):
         raise ValueError(f"shape must be (batch, ...) of positive ints with at least two dimensions, got {shape}")
+    if largest is not None and check_positive_int(largest, "largest_batch") < max(2, shape[0]):
+        raise ValueError(f"largest_batch must be at least 2 and the batch of shape={shape}, got {largest}")
     cond = dict(cond or {})
     for name, value in cond.items():
         if not isinstance(value, Tensor):
@@ -123,7 +132,7 @@ def example_of(
     count = sampler.plan.noises
     noises = torch.zeros((count, *shape), dtype=torch.promote_types(x_T.dtype, torch.float32), device=device)
     batched = frozenset(name for name, value in cond.items() if value.ndim and value.shape[0] == shape[0])
-    example = Example(x_T, noises if count else None, cond, batched, dynamic)
+    example = Example(x_T, noises if count else None, cond, batched, dynamic, largest)
     # Tracing takes a dimension of 1 for a constant.
     return example.resized(2) if dynamic and shape[0] == 1 else example
 
@@ -138,7 +147,8 @@ def traced(sampler: Sampler, example: Example) -> ExportedProgram:
             if example.dynamic:
                 error.add_note(
                     "scoresde: the network may only work for the batch that it is traced with (len(x) and int(...) of "
-                    "a shape give plain numbers; x.shape[0] does not): change it, or pass dynamic_batch=False"
+                    "a shape give plain numbers; x.shape[0] does not): change it, or pass dynamic_batch=False. If "
+                    "torch suggests a max, pass that as largest_batch"
                 )
             raise
 
