@@ -73,7 +73,7 @@ class BaseDenoiser(ABC):
 
     def converted(self, x: Tensor, t: float | Tensor, prediction: Tensor, kind: str, wanted: str) -> Tensor:
         """A prediction made at (x, t), of another kind, in the dtype of x."""
-        return _mixed(x, prediction, *convert(kind, wanted, *_levels(self.sde, t))).to(x.dtype)
+        return weighted(x, prediction, *convert(kind, wanted, *_levels(self.sde, t))).to(x.dtype)
 
     def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> Evaluation:
         """A prediction in whatever form comes first, and its kind: what a sampler tells its run.
@@ -153,12 +153,12 @@ class Denoiser(BaseDenoiser):
         """The prediction of the given kind at (x, t), converted from the network's own in one mix."""
         out, c_skip, c_out, own = self._called(x, t, cond)
         p, q = convert(own, kind, *_levels(self.sde, t))
-        return _mixed(x, out, p + q * c_skip, q * c_out).to(x.dtype)
+        return weighted(x, out, p + q * c_skip, q * c_out).to(x.dtype)
 
     def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> Evaluation:
         """The network's own prediction and its kind; see :meth:`BaseDenoiser.evaluate`."""
         out, c_skip, c_out, own = self._called(x, t, cond)
-        return Evaluation(out if self.precondition is None else _mixed(x, out, c_skip, c_out), own)
+        return Evaluation(out if self.precondition is None else weighted(x, out, c_skip, c_out), own)
 
     def _called(self, x: Tensor, t: float | Tensor, cond: dict[str, Any]) -> tuple[Tensor, Any, Any, str]:
         """(out, c_skip, c_out, kind): the prediction of this kind is c_skip x + c_out out."""
@@ -190,7 +190,7 @@ def _scaled(c: float | Tensor, x: Tensor) -> Tensor:
     return x * (c.to(x).reshape((-1,) + (1,) * (x.ndim - 1)) if isinstance(c, Tensor) else c)
 
 
-def _mixed(x: Tensor, out: Tensor, on_x: float | Tensor, on_out: float | Tensor) -> Tensor:
+def weighted(x: Tensor, out: Tensor, on_x: float | Tensor, on_out: float | Tensor) -> Tensor:
     """on_x * x + on_out * out in float32 or better, with one float for all samples or one number for each."""
     wide = torch.promote_types(torch.promote_types(x.dtype, out.dtype), torch.float32)
     x, out = x.to(wide), out.to(wide)
