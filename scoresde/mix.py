@@ -37,8 +37,8 @@ def ordered(terms: Iterable[Term]) -> Ordered:
         raise ValueError("a linear mix needs at least one non-zero coefficient")
     begin = next((i for i, c in live.items() if c == 1.0), ZERO)
     live.pop(begin, None)
-    first, *rest = [(c, i) for i, c in live.items()] or [None]
-    return begin, first, tuple(rest)
+    rest = tuple((c, i) for i, c in live.items())
+    return begin, rest[0] if rest else None, rest[1:]
 
 
 def mixed(mix: Ordered, tensors: Sequence[Tensor]) -> Tensor:

@@ -25,7 +25,7 @@ variance (Karras et al. 2022, arXiv:2206.00364, Table 1).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -44,19 +44,37 @@ PREDICTIONS: dict[str, Callable] = {
 }
 
 
-def convert(source: str, wanted: str, alpha: Number, sigma: Number) -> tuple[Number, Number]:
+class Precondition(Protocol):
+    """x0 = c_skip x + c_out F(c_in x), F being a network; :class:`scoresde.EDMPrecond` is one.
+
+    Where a kind of prediction is asked for, it stands for what F gives.
+    """
+
+    def coefficients(self, alpha: Any, sigma: Any) -> tuple[Any, Any, Any]:
+        """(c_in, c_skip, c_out) at a noise level; floats or tensors."""
+        ...
+
+
+Kind = str | Precondition
+
+
+def convert(source: Kind, wanted: str, alpha: Number, sigma: Number) -> tuple[Number, Number]:
     """Coefficients ``(on_x, on_prediction)`` that turn one kind of prediction into another.
 
     ``wanted = on_x * x + on_prediction * source`` at the noise level (alpha, sigma).
 
     Args:
-        source, wanted: names from :data:`PREDICTIONS`.
+        source, wanted: names from :data:`PREDICTIONS`; or source is a :class:`Precondition`.
         alpha, sigma: floats, or float64 tensors of one shape.
 
     Raises:
         ValueError: an unknown kind; or float arguments at which the conversion does not exist: ``epsilon`` and
             ``score`` say nothing about x0 where alpha = 0, and x0 says nothing about the noise where sigma = 0.
     """
+    if not isinstance(source, str):
+        _, c_skip, c_out = source.coefficients(alpha, sigma)
+        on_x, on_x0 = convert("x0", wanted, alpha, sigma)
+        return on_x + on_x0 * c_skip, on_x0 * c_out
     of_source = choose(source, PREDICTIONS, "prediction")
     of_wanted = choose(wanted, PREDICTIONS, "prediction")
     if source == wanted:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scoresde.errors import choose
 from scoresde.mix import linear, mixed, zero
-from scoresde.predictions import convert
+from scoresde.predictions import Kind, convert
 from scoresde.script import FIRST, Line
 from scoresde.sde import Point
 from scoresde.sources import Noise, NoisePath, Noises, NoiseSource
@@ -56,7 +56,7 @@ class Stepping(Protocol):
         """The result."""
         ...
 
-    def tell(self, prediction: Tensor, kind: str = "x0", unconditional: Tensor | None = None) -> None:
+    def tell(self, prediction: Tensor, kind: Kind = "x0", unconditional: Tensor | None = None) -> None:
         """Give the prediction at (x, t), and that without the condition if the network is guided, and go on."""
         ...
 
@@ -116,7 +116,7 @@ class Predictions:
                 self.raise_if_bad(prediction, "it")
         return prediction
 
-    def take(self, prediction: Tensor, kind: str, x: Tensor, at: Point, wanted: str) -> Tensor:
+    def take(self, prediction: Tensor, kind: Kind, x: Tensor, at: Point, wanted: str) -> Tensor:
         """The prediction as :meth:`receive` gives it, as another kind."""
         on_x, on_prediction = convert(kind, wanted, at.alpha, at.sigma)
         return linear([(on_x, x), (on_prediction, self.receive(prediction, x, at.t))])
@@ -164,7 +164,8 @@ class Run:
         self._noises = Noises(noise, seed, index, self._x)
         self._held: dict[int, Tensor] = {}
         self._history: list[Tensor] = []
-        self._skip_rows_without_evaluation()
+        self._scales: tuple[float, ...] = ()
+        self._skip_rows_without_evaluation("x0")
 
     def _prepare(self, plan: Plan, dtype: torch.dtype) -> None:
         """Make ready to go on from the state: what a run knows besides, and does not save."""
@@ -225,12 +226,13 @@ class Run:
         return self.x
 
     # -- telling
-    def tell(self, prediction: Tensor, kind: str = "x0", unconditional: Tensor | None = None) -> None:
+    def tell(self, prediction: Tensor, kind: Kind = "x0", unconditional: Tensor | None = None) -> None:
         """Give the network's prediction at (run.x, run.t) and advance to the next evaluation.
 
         Args:
             prediction: of the shape of run.x.
-            kind: what it predicts: "x0" (the output of a Denoiser), "epsilon", "v", "flow" or "score".
+            kind: what it predicts: "x0" (the output of a Denoiser), "epsilon", "v", "flow" or "score"; or the
+                preconditioning of a network whose own output it is (:class:`scoresde.EDMPrecond`).
             unconditional: of a guided network, its prediction without the condition, of the same kind. Only CFG++ uses
                 it; None means that there is no guidance, and both are the same.
 
@@ -243,9 +245,11 @@ class Run:
             told.append(self._predictions.receive(unconditional, self._x, line.t, second=True))
         elif line.pair:
             told *= 2
+        if line.scales is not self._scales:
+            self._rescale(line.scales)
         self._apply(line, told)
         self._nfe += 1
-        self._skip_rows_without_evaluation()
+        self._skip_rows_without_evaluation(kind)
 
     def edit(self, x: Tensor) -> None:
         """Replace the state between two evaluations, as inpainting and callbacks of pipelines do.
@@ -281,7 +285,7 @@ class Run:
             values += self._draw(line)
         self._x = mixed(line.x, values)
         self._anchor = self._x if line.anchor is None else mixed(line.anchor, values)
-        self._history = values[FIRST : FIRST + line.keep]
+        self._history, self._scales = values[FIRST : FIRST + line.keep], line.leaves
         self._row += 1
 
     def _draw(self, line: Line) -> list[Tensor]:
@@ -293,9 +297,14 @@ class Run:
             del self._held[k]
         return noises
 
-    def _skip_rows_without_evaluation(self) -> None:
+    def _rescale(self, scales: tuple[float, ...]) -> None:
+        """Keep the history as a line takes it, if the predictions before were told as another kind."""
+        now = zip(self._history, self._scales, scales, strict=True)
+        self._history = [m if old == new else m * (new / old) for m, old, new in now]
+
+    def _skip_rows_without_evaluation(self, kind: Kind) -> None:
         while self._row in self._script.silent:
-            self._apply(self._script[self._row, "x0"], ())
+            self._apply(self._script[self._row, kind], ())
 
     # -- pausing
     def state_dict(self) -> dict[str, Any]:
@@ -317,6 +326,7 @@ class Run:
             "x": self._x,
             "anchor": None if self._anchor is self._x else self._anchor,
             "history": list(self._history),
+            "scales": list(self._scales),
         }
 
     @classmethod
@@ -348,6 +358,7 @@ class Run:
         run._row, run._nfe = state["row"], state["nfe"]
         run._anchor = run._x if state["anchor"] is None else state["anchor"]
         run._history = list(state["history"])
+        run._scales = tuple(state.get("scales", [1.0] * len(run._history)))  # older files keep them as they are
         return run
 
     def save(self, path: str | Path) -> None:

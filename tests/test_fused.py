@@ -5,7 +5,7 @@ import torch
 
 import scoresde as ss
 from scoresde.fused import Form, FusedRun, advance
-from tests.problems import FIXED, SOME_SLOW
+from tests.problems import FIXED
 
 SDE = ss.VP()
 X_T = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
@@ -27,9 +27,12 @@ def finish(run: ss.Run) -> torch.Tensor:
     return run.sample
 
 
-@pytest.mark.parametrize("solver", SOME_SLOW)
-def test_fused_rows_are_those_of_a_run(solver: ss.Solver) -> None:
-    plan = plan_of(solver)
+FEW = {"ddim", "unipc-3", "dpm-solver-3", "sa-solver", "dpmpp-2m-sde", "euler-cfgpp", "restart"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in FIXED])
+def test_fused_rows_are_those_of_a_run(name: str) -> None:
+    plan = plan_of(name)
     expected, got = finish(plan.start(X_T)), finish(FusedRun(plan, X_T, compile=False))
     assert torch.allclose(got, expected, rtol=1e-9, atol=1e-9)
 

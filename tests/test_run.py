@@ -1,7 +1,6 @@
 """A run: no value is read in its loop, what it gave is not written to, editing the state, the kinds it is told."""
 
 import math
-from collections.abc import Iterable
 
 import pytest
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 import scoresde as ss
 from scoresde.mix import linear
+from scoresde.script import FIRST
 from tests.problems import FIXED
 
 SDE = ss.VP()
@@ -20,27 +20,27 @@ def plan_of(name: str, steps: int = 5, end: str = "eps") -> ss.Plan:
     return plan
 
 
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 # -- no value is read --------------------------------------------------------------------------------
 
 
-FEW = ["ddim", "unipc-3", "dpm-solver-3", "sa-solver", "dpmpp-2m-sde", "euler-cfgpp"]
-
-
-@pytest.mark.parametrize(
-    ("names", "own_noise"),
-    [(FEW, True), *(pytest.param(FIXED, own, marks=pytest.mark.slow) for own in (True, False))],
-)
-def test_nothing_in_the_loop_reads_a_value(names: Iterable[str], own_noise: bool) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("own_noise", [False, True])
+def test_nothing_in_the_loop_reads_a_value(own_noise: bool) -> None:
     """Tensors on the meta device have no values: whatever waited for the device to read one would fail."""
     x_T = torch.empty(2, 3, device="meta")
     noise = (lambda k: torch.empty(2, 3, device="meta")) if own_noise else None
-    for name in names:
+    for name in FIXED:
         run = plan_of(name, steps=3, end="zero").start(x_T, noise=noise)
         while not run.done:
             run.tell(torch.empty_like(run.x), "epsilon", torch.empty_like(run.x))
         assert run.x.device.type == "meta"
 
 
+@pytest.mark.slow
 def test_reading_a_value_on_the_meta_device_fails() -> None:
     """What the test above relies on; marks of predictions are read at the end, and each time if that is asked for."""
     plan, x_T = plan_of("ddim"), torch.empty(2, 3, device="meta")
@@ -88,6 +88,18 @@ def test_a_run_may_be_told_another_kind_each_time() -> None:
         first.tell(x0)
         other.tell(told[kind], kind)
     assert torch.allclose(first.sample, other.sample, atol=1e-12)
+
+
+def test_a_run_may_be_told_the_output_of_a_preconditioned_network() -> None:
+    """Its conversion to x0 is part of what the run does, and of what it saves doing."""
+    plan, precondition = plan_of("dpmpp-3m"), ss.EDMPrecond(0.7)
+    raw, told = (plan.start(torch.randn(3, 2, dtype=torch.float64, generator=seeded(1))) for _ in range(2))
+    while not raw.done:
+        output = torch.sin(raw.x)
+        _, c_skip, c_out = precondition.coefficients(raw.point.alpha, raw.point.sigma)
+        told.tell(c_skip * told.x + c_out * output)
+        raw.tell(output, precondition)
+    assert torch.allclose(raw.sample, told.sample, atol=1e-12)
 
 
 def test_prediction_of_half_precision_is_taken_into_the_wider_state() -> None:
@@ -159,7 +171,43 @@ def test_linear_mix() -> None:
 
 
 def test_a_prediction_of_no_further_use_is_not_converted() -> None:
-    """Its conversion is part of the mix: one that the history needs is."""
+    """Its conversion is part of the mix. One that the history needs is made as the state needs it, without a factor."""
     assert plan_of("ddim").script[0, "epsilon"].converts == ()
-    assert len(plan_of("dpmpp-2m").script[0, "epsilon"].converts) == 1
-    assert plan_of("dpmpp-2m").script[0, "x0"].converts == ()
+    line = plan_of("dpmpp-2m").script[0, "epsilon"]
+    assert len(line.converts) == 1
+    assert line.x[0] == FIRST
+
+
+def test_a_prediction_that_needs_no_conversion_is_kept_as_it_is() -> None:
+    plan, told = plan_of("dpmpp-2m"), torch.randn(2, 3)
+    run = plan.start(torch.randn(2, 3))
+    run.tell(told)
+    assert run.state_dict()["history"][0] is told
+
+
+@pytest.mark.parametrize("kind", ["x0", "epsilon"])
+def test_runs_saved_before_predictions_were_kept_times_a_number(kind: str) -> None:
+    plan, x_T = plan_of("dpmpp-3m"), torch.randn(2, 3, dtype=torch.float64)
+    run = plan.start(x_T)
+    for _ in range(3):
+        run.tell(torch.sin(run.x), kind)
+    state = run.state_dict()
+    scales = state.pop("scales")
+    assert (set(scales) == {1.0}) == (kind == "x0")
+    state["history"] = [m / c for m, c in zip(state["history"], scales, strict=True)]
+    again = ss.Run.from_state_dict(state)
+    for going in (run, again):
+        while not going.done:
+            going.tell(torch.sin(going.x), kind)
+    assert torch.allclose(again.sample, run.sample, rtol=1e-12)
+
+
+def test_resuming_is_bitwise_where_predictions_are_kept_times_a_number() -> None:
+    run = plan_of("dpmpp-3m").start(torch.randn(2, 3))
+    for _ in range(3):
+        run.tell(torch.sin(run.x), "epsilon")
+    again = ss.Run.from_state_dict(run.state_dict())
+    for going in (run, again):
+        while not going.done:
+            going.tell(torch.sin(going.x), "epsilon")
+    assert torch.equal(again.sample, run.sample)

@@ -9,13 +9,14 @@ The pipelines have tiny random weights (see the other files of this folder), so 
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from benchmarks.measured import answer, markdown
 
-from .cases import SHAPES, all_cases, run_case
+from .cases import SHAPES, Peer, all_cases, run_case
 from .hardwired import HARDWIRED
 from .samplers import compare, ours, quiet
 
@@ -65,15 +66,22 @@ def schedulers() -> Rows:
                     "pipeline": case.name,
                     "solver": peer.solver,
                     "scheduler": peer.scheduler,
-                    "config": dict(peer.config),
-                    "options": dict(peer.options),
+                    "config": _plain(peer.config),
+                    "options": _plain(peer.options),
+                    "arguments": dict(peer.arguments),
                     "steps": peer.steps,
                     "difference": float(f"{found:.2g}"),
+                    "tolerance": peer.tolerance,
                     "equal": found <= peer.tolerance,
                     "differs": peer.differs,
                 }
             )
     return {"versions": versions(), "rows": rows}
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Functions by what they give."""
+    return {key: value(0.0) if callable(value) else value for key, value in options.items()}
 
 
 def hardwired() -> Rows:
@@ -82,9 +90,27 @@ def hardwired() -> Rows:
     return {"versions": versions(), "rows": rows}
 
 
-def _named(scheduler: str, config: dict[str, Any]) -> str:
-    options = ", ".join(f"{key}={value!r}" for key, value in config.items())
-    return f"`{scheduler.removesuffix('Scheduler')}`" + (f" ({options})" if options else "")
+def _with(name: str, options: Mapping[str, Any]) -> str:
+    """A name with its options, as code."""
+    inner = {**options, **options.get("solver_options", {})}
+    inner.pop("solver_options", None)
+    return f"`{name}`" + (f" {', '.join(f'{key}={value!r}' for key, value in inner.items())}" if inner else "")
+
+
+def _grouped(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """One line for all the pipelines in which the same pair was compared."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        theirs = _with(row["scheduler"].removesuffix("Scheduler"), row["config"] | row["arguments"])
+        rounds = "the pipeline rounds to float32" if row["tolerance"] > Peer.tolerance else ""
+        key = (_with(row["solver"], row["options"]), theirs, str(row["steps"]), row["differs"] or rounds)
+        groups.setdefault(key, []).append(row)
+    lines = []
+    for (solver, theirs, steps, why), found in groups.items():
+        off = f"{max(row['difference'] for row in found):.0e}"
+        in_which = "; ".join(row["pipeline"] for row in found)
+        lines.append([solver, theirs, steps, f"equal: {off}" if found[0]["equal"] else off, why, in_which])
+    return lines
 
 
 def table(found: Rows) -> str:
@@ -98,18 +124,7 @@ def table(found: Rows) -> str:
     if "does" in rows[0]:
         body = [[row["pipelines"], row["does"], row["instead"]] for row in rows]
         return head + markdown([["pipelines", "what they do", "with samplers of this package"], *body])
-    body = [
-        [
-            row["pipeline"],
-            f"`{row['solver']}`",
-            _named(row["scheduler"], row["config"]),
-            str(row["steps"]),
-            "equal" if row["equal"] else f"{row['difference']:.1g}",
-            row["differs"],
-        ]
-        for row in rows
-    ]
-    return head + markdown([["pipeline", "solver", "diffusers", "steps", "difference", "why"], *body])
+    return head + markdown([["solver", "diffusers", "steps", "difference", "why", "in"], *_grouped(rows)])
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ from .cases import Peer
 
 TRAILING = {"timestep_spacing": "trailing"}
 TO_SIGMA_MIN = {"final_sigmas_type": "sigma_min"}
+OWN_TIMES, OWN_LEVELS = [900, 700, 400, 200, 50], [10.0, 5.0, 2.0, 1.0, 0.3]
 SHIPPED_SA = {"predictor_order": 2, "corrector_order": 2, "tau_at": "start", "line": "bh1"}
 
 LAST_STEP = "with fewer than 15 steps theirs takes the last one or two with a lower order (lower_order_final)"
+BETWEEN = "between table entries it finds t by log sigma, where its grid has sigma: ours tells a t up to 0.002 off"
 PREVIOUS = "its step goes to t - T // N, which is not the next timestep of its grid: the times do not join"
 EPSILON_KEPT = "it limits x0 but keeps the noise prediction of before; ours follows x0, as its use_clipped_model_output"
 LEARNED = "it draws noise of the variance that the network predicts; ours has the posterior's"
@@ -63,13 +65,26 @@ ALL = (
         differs="with steps_offset=1 its last timestep is 1, after which it still adds noise, to the finished sample",
     ),
     Peer("euler", "EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+    Peer("euler", "EulerDiscreteScheduler", arguments={"timesteps": OWN_TIMES}),
+    Peer("euler", "EulerDiscreteScheduler", arguments={"sigmas": [*OWN_LEVELS, 0.0]}, differs=BETWEEN),
+    Peer(
+        "euler",
+        "EulerDiscreteScheduler",
+        arguments={"sigmas": OWN_LEVELS},
+        differs="it ends at the last of the sigmas that it is given, with its noise; ours goes on to the data",
+    ),
+    Peer(
+        "euler",
+        "EulerDiscreteScheduler",
+        {"interpolation_type": "log_linear"},
+        differs="its noise levels are spread over the whole table, its timesteps stay: the network is told wrong ones",
+    ),
     Peer("euler-ancestral", "EulerAncestralDiscreteScheduler"),
     Peer("heun", "HeunDiscreteScheduler", {"use_karras_sigmas": True}),
     Peer(
         "dpm-solver-2",
         "KDPM2DiscreteScheduler",
-        differs="between table entries the t of its inner points interpolates log sigma, that of its grid sigma; "
-        "ours sigma for both, and so tells the network a t that is up to 0.002 off",
+        differs=BETWEEN,
     ),
     Peer("dpm-solver-2-ancestral", "KDPM2AncestralDiscreteScheduler"),
     Peer("lms-4", "LMSDiscreteScheduler"),
@@ -83,6 +98,15 @@ ALL = (
         differs="half a step is a whole number of t in its Runge-Kutta start: T // N // 2, here 62 for 62.5",
     ),
     Peer("dpmpp-2m", "DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    Peer("dpmpp-2m", "DPMSolverMultistepScheduler", arguments={"timesteps": OWN_TIMES}),
+    Peer("dpmpp-2m", "DPMSolverMultistepScheduler", {"use_exponential_sigmas": True}),
+    Peer("dpmpp-2m", "DPMSolverMultistepScheduler", {"use_lu_lambdas": True}),
+    Peer(
+        "dpmpp-2m",
+        "DPMSolverMultistepScheduler",
+        {"solver_type": "heun"},
+        {"solver_options": {"solver_type": "taylor"}},
+    ),
     Peer("dpmpp-2m", "DPMSolverMultistepScheduler", TO_SIGMA_MIN, steps=16),
     Peer("dpmpp-2m", "DPMSolverMultistepScheduler", TO_SIGMA_MIN, differs=LAST_STEP),
     Peer("dpmpp-2m", "DPMSolverMultistepScheduler", TO_SIGMA_MIN, last_steps(1)),
@@ -128,6 +152,11 @@ PLMS = Peer("plms", "PNDMScheduler", {"skip_prk_steps": True})
 PLMS_FROM_THE_MIDDLE = replace(
     PLMS,
     differs="it counts steps to know which timestep is there twice; begun in the middle it goes back at the wrong one",
+)
+LMS_FROM_THE_MIDDLE = Peer(
+    "lms-4",
+    "LMSDiscreteScheduler",
+    differs="it counts the steps left out as made, and weighs the first for a history that it does not have",
 )
 PLMS_OF_V = replace(PLMS, differs="it mixes v predictions of different times, and takes the mix for one of now")
 DDIM_TO_ITSELF = Peer(

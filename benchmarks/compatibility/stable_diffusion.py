@@ -143,7 +143,7 @@ CASES = (
         _sd("StableDiffusionImg2ImgPipeline"),
         with_picture(_sd_call, strength=STRENGTH),
         runs=after_strength,
-        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.DDPM, peers.PLMS_FROM_THE_MIDDLE),
+        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.PLMS_FROM_THE_MIDDLE, peers.LMS_FROM_THE_MIDDLE),
     ),
     Case(
         "Stable Diffusion inpaint",
@@ -153,7 +153,7 @@ CASES = (
         runs=after_strength,
         note="a network of 4 channels: the known half is put back, with noise, after every evaluation",
         not_adaptive=EDITS,
-        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.DDPM, peers.PLMS_FROM_THE_MIDDLE),
+        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.PLMS_FROM_THE_MIDDLE, peers.LMS_FROM_THE_MIDDLE),
     ),
     Case(
         "Stable Diffusion inpaint, 9 channels",
@@ -185,7 +185,7 @@ CASES = (
         _sdxl("StableDiffusionXLImg2ImgPipeline"),
         with_picture(_sdxl_call, strength=STRENGTH),
         runs=after_strength,
-        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.DDPM, peers.PLMS_FROM_THE_MIDDLE),
+        peers=(*peers.EVERYWHERE, *peers.SCALED, peers.PLMS_FROM_THE_MIDDLE, peers.LMS_FROM_THE_MIDDLE),
     ),
     Case(
         "Stable Diffusion XL base, denoising_end",

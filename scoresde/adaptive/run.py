@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from scoresde.predictions import Kind
 from scoresde.run import Predictions, check_state, master_dtype
 from scoresde.sde import Point
 from scoresde.sources import Noise, Noises
@@ -127,7 +128,7 @@ class LazyRun:
         self._predictions.raise_if_bad(self._result, "the sample")
         return self.x
 
-    def tell(self, prediction: Tensor, kind: str = "x0", unconditional: Tensor | None = None) -> None:
+    def tell(self, prediction: Tensor, kind: Kind = "x0", unconditional: Tensor | None = None) -> None:
         """Give the prediction at (run.x, run.t) and go on to the next evaluation; see :meth:`scoresde.Run.tell`."""
         x, at, wanted = self._asking()
         self._tells.put(self._predictions.take(prediction, kind, x, at, wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from benchmarks.compatibility.cases import SHAPES, Case, Peer, after_strength, a
 from benchmarks.compatibility.hardwired import HARDWIRED, Hardwired
 from benchmarks.compatibility.samplers import compare, in_float64, ours, quiet, theirs
 from benchmarks.compatibility.stable_diffusion import SPLIT
+from benchmarks.measured import OUT
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]  # of what diffusers will remove
 
@@ -86,6 +88,28 @@ def test_callback_changes_latents() -> None:
     for shape in ("multistep", "singlestep", "predictor-corrector", "stochastic"):
         outcome = run_case(SD, ours(SHAPES[shape]), STEPS, callback_on_step_end=smaller)
         assert outcome.ok
+
+
+def test_denoised_image_of_changed_latents() -> None:
+    """pred_original_sample is of the latents that `step` was given, whether a callback changed them or not."""
+    from benchmarks.compatibility.parts import fixed, named
+
+    theirs_own = named("DDIMScheduler").from_config({"clip_sample": False})
+    mine = ours("ddim", rounding="grid")(theirs_own)
+    for each in (mine, theirs_own):
+        each.set_timesteps(4)
+    x = x_other = fixed(1, 3, 4, 4, dtype=torch.float64)
+    for i, t in enumerate(mine.timesteps):
+        output = fixed(1, 3, 4, 4, dtype=torch.float64, seed=i + 1)
+        got, expected = mine.step(output, t, x), theirs_own.step(output, t, x_other)
+        assert difference(got.pred_original_sample, expected.pred_original_sample) < 1e-5
+        x, x_other = 0.5 * got.prev_sample, 0.5 * expected.prev_sample
+
+
+def test_two_results_of_a_step() -> None:
+    """PixArt with one step takes the second result of `step`, Latent Consistency Models unpack two."""
+    for name in ("PixArt", "Latent Consistency Models"):
+        assert run_case(CASES[name], ours("ddim"), 1).ok
 
 
 def test_eta() -> None:
@@ -182,3 +206,23 @@ def test_pipelines_that_are_for_one_scheduler_are_so_still(group: Hardwired) -> 
     folder = Path(str(diffusers.pipelines.__file__)).parent
     for file in group.files:
         assert group.evidence in (folder / file).read_text(encoding="utf-8"), file
+
+
+def test_tables_of_the_docs_are_of_these_pipelines() -> None:
+    """`python -m benchmarks.compatibility` writes them anew."""
+    rows, pairs, groups = (
+        json.loads((OUT / f"compatibility-{question}.json").read_text(encoding="utf-8"))["rows"]
+        for question in ("pipelines", "schedulers", "hardwired")
+    )
+    assert [row["pipeline"] for row in rows] == list(CASES)
+    for row in rows:
+        assert {shape: cell["solver"] for shape, cell in row["solvers"].items()} == SHAPES
+        for cell in row["solvers"].values():
+            assert "not" in cell or (cell["finite"] and cell["made"] == cell["expected"])
+    assert [(row["pipeline"], row["solver"], row["scheduler"], row["differs"]) for row in pairs] == [
+        (case.name, peer.solver, peer.scheduler, peer.differs) for case, peer in PEERS
+    ]
+    assert all(row["equal"] == (not row["differs"]) for row in pairs)
+    assert [(row["pipelines"], row["does"], row["instead"]) for row in groups] == [
+        (it.pipelines, it.does, it.instead) for it in HARDWIRED
+    ]

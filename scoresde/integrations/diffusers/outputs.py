@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from scoresde.denoiser import EDMPrecond
 from scoresde.guidance import dynamic_threshold
-
-
-class Precondition(Protocol):
-    """x0 = c_skip x + c_out F(c_in x), F being the network; :class:`scoresde.EDMPrecond` is one."""
-
-    def coefficients(self, alpha: Any, sigma: Any) -> tuple[Any, Any, Any]:
-        """(c_in, c_skip, c_out) at a noise level; floats or tensors."""
-        ...
 
 
 @dataclass(frozen=True)

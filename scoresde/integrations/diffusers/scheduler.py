@@ -19,6 +19,7 @@ from scoresde.errors import choose
 from scoresde.integrations.diffusers.planning import Choice, Planned, Request, short
 from scoresde.integrations.diffusers.source import Source, class_of, read
 from scoresde.integrations.diffusers.timesteps import LazyTimesteps
+from scoresde.mix import linear
 from scoresde.plan import Plan
 from scoresde.predictions import convert
 from scoresde.run import CHECKS, Stepping, master_dtype
@@ -386,21 +387,20 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             raise ValueError("the run is over: call set_timesteps or set_begin_index before the next one")
         elif sample is not self._given or _version(sample) != self._given_version:
             self._edited(run, sample)
-        draws, source, given = self._draws, self._source, self._given if self._given is not None else sample
+        draws, source = self._draws, self._source
         draws.generator, draws.given = generator, variance_noise
-        if source.learned_variance and model_output.ndim > 1 and model_output.shape[1] == 2 * given.shape[1]:
-            model_output = model_output[:, : given.shape[1]]
+        if source.learned_variance and model_output.ndim > 1 and model_output.shape[1] == 2 * sample.shape[1]:
+            model_output = model_output[:, : sample.shape[1]]
         point = run.point  # type: ignore[attr-defined]
-        if source.precondition is None and source.limit is None:
-            kind, prediction = source.kind, model_output
+        if source.limit is None:
+            run.tell(model_output, source.kind if source.precondition is None else source.precondition)
         else:
-            kind, prediction = "x0", self._denoised(run.x, model_output, point)
-        run.tell(prediction, kind)
+            run.tell(self._denoised(run.x, model_output, point), "x0")
         x = run.sample if run.done else run.x
         if not run.done and getattr(run, "anchored", False) and x.dtype == master_dtype(x.dtype):
             x = x.clone()  # what is changed in place has to differ from the state for the change to reach the anchor
         self._given, self._given_version = x, _version(x)
-        return StepOutput(x, lambda: self._denoised(given, model_output, point))
+        return StepOutput(x, lambda: self._denoised(sample, model_output, point))
 
     def _start(self, timestep: Any, sample: Tensor, eta: float) -> Stepping:
         planned = self._have()
@@ -438,11 +438,9 @@ class Scheduler(SchedulerMixin, ConfigMixin):
     def _denoised(self, x: Tensor, output: Tensor, point: Point) -> Tensor:
         """E[x0 | x] from the network's output, as the source scheduler limits it."""
         source, wide = self._source, master_dtype(x.dtype)
-        if source.precondition is not None:
-            _, on_x, on_output = source.precondition.coefficients(point.alpha, point.sigma)
-        else:
-            on_x, on_output = convert(source.kind, "x0", point.alpha, point.sigma)
-        x0 = on_x * x.to(wide) + on_output * output.to(wide)
+        kind = source.kind if source.precondition is None else source.precondition
+        on_x, on_output = convert(kind, "x0", point.alpha, point.sigma)
+        x0 = linear([(on_x, x.to(wide)), (on_output, output.to(wide))])
         return (x0 if source.limit is None else source.limit(x0)).to(x.dtype)
 
     def _next_label(self, begin: int) -> tuple[int, float | None]:
