@@ -306,8 +306,8 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         if not 0 <= begin < count:
             raise ValueError(
                 f"begin_index={begin} leaves nothing to run of {count} timesteps (num_inference_steps="
-                f"{self.num_inference_steps}, solver {self._choice.solver.name!r}); ask for more of them, or let them be steps of "
-                "equal cost: count='steps', textbook=True"
+                f"{self.num_inference_steps}, solver {self._choice.solver.name!r}); ask for more of them, or let them "
+                "be steps of equal cost: count='steps', textbook=True"
             )
         self._forget()
         self._begin = begin
