@@ -110,13 +110,25 @@ def call_dance(pipe: Any, steps: int, generator: Any, **more: Any) -> Tensor:
     return torch.from_numpy(pipe(num_inference_steps=steps, generator=generator, **more).audios)
 
 
+def _last(*orders: int) -> dict[str, Any]:
+    """diffusers' lower_order_final, which it has below 15 steps."""
+    return {"solver_options": {"order_of_last_steps": orders}}
+
+
 CASES = (
     Case(
         "AudioLDM 2", "audio", audioldm2, call_audioldm2,
         peers=(
             Peer("ddim", "DDIMScheduler"),
             Peer("dpmpp-2m", "DPMSolverMultistepScheduler"),
+            Peer("dpmpp-3m-official", "DPMSolverMultistepScheduler", {"solver_order": 3}, _last(2, 1)),
             Peer("sde-dpmpp-2m", "DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+            Peer("unipc-3", "UniPCMultistepScheduler", {"solver_order": 3}, _last(2, 1)),
+            Peer("adams-2-epsilon", "DEISMultistepScheduler", options=_last(1)),
+            Peer("lms-4", "LMSDiscreteScheduler"),
+            Peer("heun", "HeunDiscreteScheduler"),
+            Peer("plms", "PNDMScheduler", {"skip_prk_steps": True}),
+            Peer("ddpm", "EulerAncestralDiscreteScheduler"),
         ),
     ),
     Case(

@@ -188,6 +188,23 @@ def test_no_synchronisation_with_timesteps_on_the_device(solver: str) -> None:
         assert x.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("source", ["ddim", "flow", "edm"])
+@shapes
+def test_no_synchronisation_on_a_fake_accelerator(source: str, solver: str) -> None:
+    """Latents on a GPU that is not there: their values can be neither read nor awaited."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    scheduler = make(source, solver)
+    scheduler.set_timesteps(6)
+    timesteps = list(scheduler.timesteps)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x = torch.empty(2, 4, 4, 4, device="cuda", dtype=torch.float16)
+        for t in timesteps:
+            x = scheduler.step(0.5 * scheduler.scale_model_input(x, t), t, x)[0]
+        assert x.device.type == "cuda"
+        assert x.dtype == torch.float16
+
+
 @shapes
 def test_no_synchronisation_without_a_begin_index(solver: str) -> None:
     """Most pipelines never call set_begin_index: an entry of `timesteps` is known by its place in memory."""
