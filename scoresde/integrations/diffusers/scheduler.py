@@ -351,6 +351,9 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         if self._run is not None and not self._run.done:
             return self._run.point  # type: ignore[attr-defined]
         index = self._index_of(timestep) if self._begin is None else self._begin
+        plan = self._have().plan
+        if isinstance(plan, Plan):  # whose churn may go above the process's T
+            return [row.at for row in plan.rows if row.at is not None][index]
         return self._source.sde.point(self._have().times[index])
 
     def _time(self, label: float) -> float:
