@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import scoresde as ss
 from benchmarks.compatibility.cases import SHAPES, Case, Peer, after_strength, all_cases, difference, run_case
 from benchmarks.compatibility.hardwired import HARDWIRED, Hardwired
 from benchmarks.compatibility.samplers import compare, in_float64, ours, quiet, theirs
@@ -104,6 +105,38 @@ def test_denoised_image_of_changed_latents() -> None:
         got, expected = mine.step(output, t, x), theirs_own.step(output, t, x_other)
         assert difference(got.pred_original_sample, expected.pred_original_sample) < 1e-5
         x, x_other = 0.5 * got.prev_sample, 0.5 * expected.prev_sample
+
+
+FIXED = [name for name, solver in ss.solvers().items() if isinstance(solver, ss.Solver)]
+
+
+@pytest.mark.parametrize("solver", FIXED)
+def test_the_network_sees_what_the_plan_says(solver: str) -> None:
+    """Also where a plan changes the state before its first evaluation, which pipelines cannot know."""
+    from benchmarks.compatibility.parts import fixed
+    from scoresde.integrations.diffusers import Scheduler
+
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return torch.sin(x * (1 + float(t) / 1000))
+
+    for config in (
+        {"_class_name": "DDIMScheduler", "clip_sample": False},
+        {"_class_name": "EDMEulerScheduler", "sigma_max": 500.0, "prediction_type": "epsilon"},
+    ):
+        scheduler = Scheduler.from_config(config, solver=solver, seed=3)
+        scheduler.set_timesteps(12)
+        x = first = scheduler.init_noise_sigma * fixed(1, 2, 3, 3, dtype=torch.float64)
+        for t in scheduler.timesteps:
+            x = scheduler.step(network(scheduler.scale_model_input(x, t), t), t, x)[0]
+        again = Scheduler.from_config(config, solver=solver, seed=3)
+        again.set_timesteps(12)
+        run, precondition = again.plan.start(first, seed=3), again._source.precondition
+        for t in scheduler.timesteps:
+            at = run.point
+            c_in = 1.0 if precondition is None else precondition.coefficients(at.alpha, at.sigma)[0]
+            run.tell(again._denoised(run.x, network(c_in * run.x, t), at), "x0")
+        assert run.done
+        assert difference(x, run.sample) < 1e-9
 
 
 def test_two_results_of_a_step() -> None:

@@ -157,7 +157,15 @@ class Choice:
             )
         else:
             plan = self._on(source, noted(number or 0))
-        return Planned(plan, tuple(next(iter(made.values()))))
+        nodes = tuple(next(iter(made.values())))
+        return Planned(self._seen(source, plan, nodes), nodes)
+
+    def _seen(self, source: Source, plan: Plan, nodes: Sequence[float]) -> Plan:
+        """The plan from its first evaluation: pipelines evaluate their noise as it is.
+
+        What churn or an analytical first step would do to it before makes noise of noise, which they draw at once.
+        """
+        return plan if plan.rows[0].at is not None else tail(plan, 0, nodes, lambda rest: self._on(source, rest))
 
     def _times(self, source: Source, request: Request) -> Callable[[int], Sequence[float]]:
         """The grid as a function of the number of steps (of none, where the user gave the steps)."""
@@ -220,7 +228,7 @@ class Choice:
             raise ValueError(f"eta={eta}: solver {self.solver.name!r} has no eta; 'ddim' and 'dpmpp-2m-sde' have one")
         if isinstance(plan, LazyPlan):
             return replace(plan, lazy_solver=replace(plan.lazy_solver, **changed), grid=nodes[first:])  # type: ignore[type-var]
-        plan = self._on(source, nodes, **changed) if eta else plan
+        plan = self._seen(source, self._on(source, nodes, **changed), nodes) if eta else plan
         # A start of several evaluations a step would be more evaluations than were announced.
         return (
             tail(plan, first, nodes, lambda rest: self._on(source, rest, start="lower", **changed)) if first else plan

@@ -296,9 +296,21 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         return None if self._run is None else self._first + self._run.nfe
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Begin the next run at this place of ``timesteps`` (image-to-image, inpainting, refiners)."""
+        """Begin the next run at this place of ``timesteps`` (image-to-image, inpainting, refiners).
+
+        Raises:
+            ValueError: there is no such place. A pipeline would return noise, having run nothing.
+        """
+        begin = operator.index(begin_index)
+        count = begin + 1 if self._timesteps is None else len(self._timesteps)
+        if not 0 <= begin < count:
+            raise ValueError(
+                f"begin_index={begin} leaves nothing to run of {count} timesteps (num_inference_steps="
+                f"{self.num_inference_steps}, solver {self._choice.solver.name!r}); ask for more of them, or let them "
+                "be steps of equal cost: count='steps', textbook=True"
+            )
         self._forget()
-        self._begin = operator.index(begin_index)
+        self._begin = begin
 
     def __len__(self) -> int:
         return int(self.config.get("num_train_timesteps", 1000))
@@ -339,6 +351,9 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         if self._run is not None and not self._run.done:
             return self._run.point  # type: ignore[attr-defined]
         index = self._index_of(timestep) if self._begin is None else self._begin
+        plan = self._have().plan
+        if isinstance(plan, Plan):  # whose churn may go above the process's T
+            return [row.at for row in plan.rows if row.at is not None][index]
         return self._source.sde.point(self._have().times[index])
 
     def _time(self, label: float) -> float:
