@@ -76,10 +76,11 @@ class ClassifierFree(Wrapped):
     def _both(self, call: Callable[..., Tensor], x: Tensor, t: Any, cond: dict[str, Any]) -> tuple[Tensor, Tensor]:
         if missing := sorted(set(self.null) - set(cond)):
             raise ValueError(f"cond lacks {', '.join(missing)}, of which null gives the empty value")
-        doubled = {name: _twice(value, self.null.get(name, value), len(x)) for name, value in cond.items()}
+        batch = x.shape[0]  # not len(x), nor chunk(2) below: under torch.export these would fix the batch
+        doubled = {name: _twice(value, self.null.get(name, value), batch) for name, value in cond.items()}
         times = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
-        with_cond, without = call(torch.cat([x, x]), times, **doubled).chunk(2)
-        return with_cond, without
+        both = call(torch.cat([x, x]), times, **doubled)
+        return both[:batch], both[batch:]
 
     def __repr__(self) -> str:
         return f"ClassifierFree({self.inner!r}, scale={self.scale}, null={self.null!r})"
@@ -87,7 +88,7 @@ class ClassifierFree(Wrapped):
 
 def _twice(value: Any, null: Any, batch: int) -> Any:
     """A condition of the doubled batch: as it is for the first half, empty for the second."""
-    if not (isinstance(value, Tensor) and value.ndim and len(value) == batch):
+    if not (isinstance(value, Tensor) and value.ndim and value.shape[0] == batch):
         if value is null:
             return value  # not of a sample: the same for both halves
         raise ValueError(f"a condition that null replaces must be a tensor with one row a sample, got {value!r}")

@@ -75,4 +75,6 @@ def test_relative_links_lead_somewhere(page: Path):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         if not re.match(r"[a-z]+:", target):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            # What docs/swap holds is included in a page of docs.
+            folder = page.parent.parent if page.parent.name == "swap" else page.parent
+            assert (folder / target).exists(), f"{page.name} links to {target}"

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "scoresde"
 # Upper modules first; a module may import its own row and the rows below it. A new top-level module gets a place here.
 LAYERS = (
     {"__main__", "cli", "bench", "integrations"},
-    {"sample", "catalogue", "adaptive", "likelihood", "tune", "theory", "training", "models", "data"},
+    {"sample", "export", "catalogue", "adaptive", "likelihood", "tune", "theory", "training", "models", "data"},
     {"denoiser", "guidance", "targets", "metrics", "nn"},
     {"solvers"},
     {"plan", "run", "script", "fused", "sources", "rows", "gain", "grids", "tail"},

@@ -62,9 +62,9 @@ CLASSES: dict[str, Facts] = {
     "DPMSolverSDEScheduler": _euler(karras_ends=False, alike=_KDPM2),
     "DPMSolverMultistepScheduler": _dpm(least=LEAST_ALPHA2, ends="final_sigmas_type", rounds="cut cosine"),
     "DPMSolverSinglestepScheduler": _dpm(ends="final_sigmas_type"),
-    "UniPCMultistepScheduler": _dpm(least=LEAST_ALPHA2, ends="final_sigmas_type", flow="from 1"),
-    "DEISMultistepScheduler": _dpm(),
-    "SASolverScheduler": _dpm(),
+    "UniPCMultistepScheduler": _dpm(least=LEAST_ALPHA2, ends="final_sigmas_type", flow="from 1", repeats=True),
+    "DEISMultistepScheduler": _dpm(repeats=True),
+    "SASolverScheduler": _dpm(repeats=True),
     "LCMScheduler": Facts(families.distilled, limits=BOTH),
     "TCDScheduler": Facts(families.distilled, ends="first"),  # it has clip_sample, and does not use it
     "FlowMatchEulerDiscreteScheduler": _flow(),

@@ -75,6 +75,8 @@ class Facts:
         between: rho is linear in the index between the entries of the table; else it has labels at entries only.
         least: what it puts in place of alpha^2 = 0 at zero terminal SNR.
         ends: "data"; "first" for the table's first entry; or the key that says which.
+        repeats: after converted and flow levels its end, if not the data, is the last of them again: a step of no
+            length, which goes to the data here.
         limits: it thresholds ("thresholding") and clips ("clip_sample") what it predicts, if its config says so.
         begins: a name of :data:`NOISE_SCALES`.
         flow: a name of :data:`~scoresde.integrations.diffusers.spacing.FLOWS`.
@@ -93,6 +95,7 @@ class Facts:
     between: bool = False
     least: float = 0.0
     ends: str = "data"
+    repeats: bool = False
     limits: tuple[str, ...] = ()
     begins: str = "one"
     flow: str = ""
@@ -179,17 +182,19 @@ def table(facts: Facts, o: Options) -> Built:
         # Noisier than the table (Stable Video Diffusion): the levels are exact, and so are labels that are a formula.
         sde = Angle.between(convert.low or low, convert.high)
     number, kind = Number(sde), _kind(o, flow=False)
-    labels: Labels = Entries(process)
-    if o.get("timestep_type") == "continuous" and kind == "v":
-        labels = OfNumber(number, "c_noise")
-    elif facts.between:
-        labels = Between(process, number, log=convert is not None)
-    end, told, whole = _end(facts, o, low), ROUNDS[facts.rounds](o), not isinstance(labels, OfNumber)
+    indices = Between(process, number) if facts.between else Entries(process)
+    continuous = o.get("timestep_type") == "continuous" and kind == "v"
+    labels: Labels = OfNumber(number, "c_noise") if continuous else indices
+    if facts.between and convert is not None and not continuous:
+        labels = Between(process, number, log=True)
+    end = 0.0 if facts.repeats and convert is not None else _end(facts, o, low)
+    told, whole = ROUNDS[facts.rounds](o), not continuous
     log_linear = o.get("interpolation_type") == "log_linear"
     if log_linear and convert is None:
         return Built(sde, kind, LogLinear(number, labels, low, told, whole, high))
     schedule = TableSchedule(
         number, labels, end, told, whole,
+        indices=indices,
         n=process.n,
         spacing=_spacing(o),
         spare=facts.spare,
@@ -213,8 +218,10 @@ def _table_as_flow(facts: Facts, o: Options, convert: Conversion | None, ends: t
     sde = RectifiedFlow(eps=1 / n)
     number = Number(sde, "sigma")
     unipc = facts.flow == "from 1"
+    # DPMSolver's sigma_min is that of its betas, whatever the flow.
+    end = _end(facts, o, 0.0 if facts.repeats else ends[1])
     schedule = FlowSchedule(
-        number, OfNumber(number, scale=n), _end(facts, o, 0.0 if unipc else ends[1]), ROUNDS[facts.rounds](o), True,
+        number, OfNumber(number, scale=n), end, ROUNDS[facts.rounds](o), True,
         flow=facts.flow,
         low=1 / n,
         static=float(o["flow_shift"]),
@@ -260,7 +267,7 @@ def flow(facts: Facts, o: Options) -> Built:
         convert=conversion(facts, o),
         shifts_given=facts.shifts_given,
     )  # fmt: skip
-    return Built(sde, "flow", schedule, ReversedFlow() if reverse else None)
+    return Built(sde, "x0", schedule, ReversedFlow()) if reverse else Built(sde, "flow", schedule)
 
 
 def minimax(facts: Facts, o: Options) -> Built:
@@ -269,7 +276,7 @@ def minimax(facts: Facts, o: Options) -> Built:
     number = Number(sde, "sigma")
     labels = OfNumber(Number(sde, "1 - sigma"))
     schedule = FlowSchedule(number, labels, flow=facts.flow, static=float(o["shift"]), shifts_given=facts.shifts_given)
-    return Built(sde, "flow", schedule, ReversedFlow())
+    return Built(sde, "x0", schedule, ReversedFlow())
 
 
 def edm(facts: Facts, o: Options) -> Built:
@@ -278,7 +285,7 @@ def edm(facts: Facts, o: Options) -> Built:
     sde = EDM(low, high)
     preconditions = {"epsilon": EDMPrecond, "v_prediction": FlippedEDMPrecond}
     precondition = choose(o["prediction_type"], preconditions, "prediction_type")(float(o["sigma_data"]))
-    number = Number(sde)
+    number = Number(sde, "sigma")
     name = choose(o["sigma_schedule"], {"karras": "karras", "exponential": "exponential"}, "sigma_schedule")
     labels = OfNumber(number, facts.labels)
     schedule = RampSchedule(number, labels, _end(facts, o, low), low=low, high=high, name=name, rho=float(o["rho"]))
@@ -289,7 +296,7 @@ def consistency(facts: Facts, o: Options) -> Built:
     """Consistency models on EDM's noise levels."""
     low, high, n = float(o["sigma_min"]), float(o["sigma_max"]), int(o["num_train_timesteps"])
     sde = EDM(low, high)
-    number = Number(sde)
+    number = Number(sde, "sigma")
     labels = OfNumber(number, "c_noise", 1000.0)
     schedule = RampSchedule(number, labels, low=low, high=high, rho=float(o["rho"]), entries=n)
     return Built(sde, "x0", schedule, BoundaryPrecond(float(o["sigma_data"]), low))
@@ -300,8 +307,12 @@ def pndm_angles(facts: Facts, o: Options) -> Built:
     if o.get("trained_betas") is not None:
         raise ValueError("trained_betas of IPNDMScheduler are the levels of one number of steps; leave them out")
     sde = Angle()
-    u_to_time = lambda u: math.asin(math.sin(0.5 * math.pi * u) ** 2) * 2 / math.pi  # noqa: E731
-    return Built(sde, "v", LineSchedule(Number(sde), OfTime(sde), spare=1, time=u_to_time))
+    return Built(sde, "v", LineSchedule(Number(sde), OfTime(sde), spare=1, time=_sine_squared))
+
+
+def _sine_squared(u: float) -> float:
+    """The time of Angle at which sigma = sin^2(pi u / 2)."""
+    return math.asin(math.sin(0.5 * math.pi * u) ** 2) * 2 / math.pi
 
 
 def wuerstchen(facts: Facts, o: Options) -> Built:

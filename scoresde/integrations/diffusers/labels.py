@@ -28,7 +28,7 @@ def _time_at_rho(sde: SDE, rho: float) -> float:
 # number -> (from a process and its time, to its time)
 NUMBERS: dict[str, tuple[Callable[[SDE, float], float], Callable[[SDE, float], float]]] = {
     "rho": (lambda sde, t: sde.point(t).rho, _time_at_rho),
-    "sigma": (lambda sde, t: t, lambda sde, number: number),  # of rectified flow without shift, whose time it is
+    "sigma": (lambda sde, t: t, lambda sde, number: number),  # of EDM and of a flow: time
     "1 - sigma": (lambda sde, t: 1.0 - t, lambda sde, number: 1.0 - number),
 }
 
@@ -79,12 +79,11 @@ class Labels(ABC):
         """
 
 
-def _within(label: float, n: int) -> float:
-    if not 0.0 <= label <= n - 1:
-        raise ValueError(
-            f"timesteps must be within 0 and {n - 1}, the steps that the network was trained on; got {label}"
-        )
-    return float(label)
+def _within(label: float, low: float, high: float) -> float:
+    """The label, at an end if it is beyond by no more than float32 rounds."""
+    if not low - ABOVE <= label <= high + ABOVE:
+        raise ValueError(f"timesteps must be within {low:g} and {high:g}, as in the network's training; got {label}")
+    return min(max(float(label), low), high)
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Entries(Labels):
 
     def time(self, label: float) -> float:
         """The time at an index."""
-        return (_within(label, self.sde.n) + 1.0) / self.sde.n
+        return (_within(label, 0.0, self.sde.n - 1.0) + 1.0) / self.sde.n
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class Between(Labels):
 
     def time(self, label: float) -> float:
         """The time at an index."""
-        label = _within(label, self.table.n)
+        label = _within(label, 0.0, self.table.n - 1.0)
         i = int(label)
         if label == i and self.number.sde is self.table:
             return (i + 1.0) / self.table.n
@@ -151,7 +150,7 @@ class Between(Labels):
 # label -> (from the number, to the number)
 FUNCTIONS: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
     "number": (lambda v: v, lambda label: label),
-    "c_noise": (lambda v: 0.25 * math.log(v), lambda label: math.exp(4 * label)),
+    "c_noise": (lambda v: 0.25 * math.log(v) if v else -math.inf, lambda label: math.exp(4 * label)),
     "arctan": (lambda v: math.atan(v) * 2 / math.pi, lambda label: math.tan(label * math.pi / 2)),
 }
 
@@ -188,7 +187,6 @@ class OfTime(Labels):
 
     def time(self, label: float) -> float:
         """The time at a label; those above T are T."""
-        if not 0.0 <= label <= 1.0:
-            raise ValueError(f"timesteps must be within 0 and 1, got {label}")
+        label = _within(label, 0.0, 1.0)
         warped = 1.0 - (1.0 - label) ** self.scaler if self.scaler > 1 else label**self.scaler
         return min(warped, self.sde.T)

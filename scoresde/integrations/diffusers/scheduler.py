@@ -153,11 +153,13 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         if not isinstance(config, Mapping):
             raise TypeError(f"config must be a scheduler's config (pipe.scheduler.config), got {type(config).__name__}")
         defaults = config.get("_use_default_values", ())
-        if "source_class" in config:
+        # A scheduler of diffusers that was made from one of ours keeps our keys, unread.
+        if "source_class" in config and config.get("_class_name", cls.__name__) == cls.__name__:
             given = {k: v for k, v in config.items() if k in OPTIONS and k not in defaults}
             source = _source_config(config)
         else:
-            given, source = {}, {k: v for k, v in config.items() if not k.startswith("_")}
+            ours = {*OPTIONS, "source_class"}
+            given, source = {}, {k: v for k, v in config.items() if k not in ours and not k.startswith("_")}
             source["_class_name"] = config.get("_class_name") or class_of(source)
         unknown = {k: v for k, v in options.items() if k not in OPTIONS and k not in source}
         if unknown and not return_unused_kwargs:
@@ -357,7 +359,9 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         generator: torch.Generator | list[torch.Generator] | None = None,
         return_dict: bool = True,
         variance_noise: Tensor | None = None,
-    ) -> StepOutput | tuple[Tensor]:
+        use_clipped_model_output: bool | None = None,
+        prev_timestep: Any = None,
+    ) -> StepOutput:
         """Take the network's output at (sample, timestep), and give the state to evaluate at next.
 
         Args:
@@ -368,8 +372,10 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             sample: what this method returned last, or changed by the pipeline.
             eta: of solvers that have it: the share of fresh noise, in place of the solver's own. 0 leaves it.
             generator: of the noises; or one for each sample.
-            return_dict: False for a tuple.
+            return_dict: for pipelines that say it: what is returned can be taken as a tuple of two and by attributes.
             variance_noise: standard normal noise for this step, in place of drawing it.
+            use_clipped_model_output: for pipelines that say it: noise predictions always follow the limited x0.
+            prev_timestep: for pipelines that say it: the plan knows what comes next.
 
         Raises:
             ValueError: no timesteps, a run that is over, or wrong shapes.
@@ -381,10 +387,10 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             raise ValueError("the run is over: call set_timesteps or set_begin_index before the next one")
         elif sample is not self._given or _version(sample) != self._given_version:
             self._edited(run, sample)
-        draws, source, given = self._draws, self._source, self._given if self._given is not None else sample
+        draws, source = self._draws, self._source
         draws.generator, draws.given = generator, variance_noise
-        if source.learned_variance and model_output.ndim > 1 and model_output.shape[1] == 2 * given.shape[1]:
-            model_output = model_output[:, : given.shape[1]]
+        if source.learned_variance and model_output.ndim > 1 and model_output.shape[1] == 2 * sample.shape[1]:
+            model_output = model_output[:, : sample.shape[1]]
         point = run.point  # type: ignore[attr-defined]
         if source.limit is None:
             run.tell(model_output, source.kind if source.precondition is None else source.precondition)
@@ -394,9 +400,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         if not run.done and getattr(run, "anchored", False) and x.dtype == master_dtype(x.dtype):
             x = x.clone()  # what is changed in place has to differ from the state for the change to reach the anchor
         self._given, self._given_version = x, _version(x)
-        if not return_dict:
-            return (x,)
-        return StepOutput(x, lambda: self._denoised(given, model_output, point))
+        return StepOutput(x, lambda: self._denoised(sample, model_output, point))
 
     def _start(self, timestep: Any, sample: Tensor, eta: float) -> Stepping:
         planned = self._have()

@@ -4,8 +4,8 @@ it predicts, what it is told about the noise, and the time grid.
 diffusers' own ``from_config`` copies the keys that two classes happen to share. This reads the config as its own class
 does, so that nothing is lost: betas or the flow shift, spacing, zero terminal SNR, thresholding, overrides.
 
->>> source = read({"_class_name": "DDIMScheduler", "timestep_spacing": "trailing"})  # doctest: +SKIP
->>> [source.label(t) for t in source.times(4)]  # doctest: +SKIP
+>>> source = read({"_class_name": "DDIMScheduler", "timestep_spacing": "trailing"})
+>>> [source.label(t) for t in source.times(4)]
 [999.0, 749.0, 499.0, 249.0, 0.0]
 """
 
@@ -24,7 +24,7 @@ from scoresde.integrations.diffusers.outputs import LimitX0
 from scoresde.integrations.diffusers.spacing import Schedule
 from scoresde.plan import check_grid
 from scoresde.predictions import Precondition
-from scoresde.sde import SDE, Point
+from scoresde.sde import SDE, Point, RectifiedFlow
 
 ROUNDINGS = {"none": "none", "label": "label", "grid": "grid"}
 LEARNED = ("learned", "learned_range")
@@ -78,6 +78,13 @@ class Source:
             ValueError: the source shifts dynamically and mu is None.
         """
         return self.schedule.shift(mu)
+
+    def before_shift(self, t: float, mu: float | None = None) -> float:
+        """The time of a flow that its shift moves to t.
+
+        A pipeline that passes both timesteps and sigmas (CogView4) tells its network labels of these times.
+        """
+        return RectifiedFlow(1 / self.shift(mu)).sigma(t) if isinstance(self.sde, RectifiedFlow) else t
 
     # -- names of noise levels
     def label(self, t: float) -> float:
@@ -138,7 +145,7 @@ class Source:
         end = self.schedule.end
         if sigmas and (sigmas[-1] == 0.0 or 0.0 < sigmas[-1] <= end * (1 + 1e-6) < 1.0):
             sigmas.pop()
-        return self._ended(self.schedule.of_numbers(sigmas, exact, mu), "sigmas")
+        return self._ended(self.schedule.of_numbers(sigmas, exact, mu) if sigmas else [], "sigmas")
 
     def _ended(self, starts: list[float], argument: str) -> tuple[float, ...]:
         """The times with the end; errors name the argument."""

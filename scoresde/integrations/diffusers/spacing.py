@@ -23,7 +23,7 @@ def linspace(last: int, steps: int, spare: int, exact: bool, offset: int) -> lis
     if points == 1:  # diffusers' one step would begin at index 0, from noise that is not there
         return [last - 1.0]
     stride = (last - 1) / (points - 1)  # times an int, as in numpy.linspace: halves must round alike
-    return [i * stride for i in range(points - 1, spare - 1, -1)]
+    return [last - 1.0, *(i * stride for i in range(points - 2, spare - 1, -1))]
 
 
 def leading(last: int, steps: int, spare: int, exact: bool, offset: int) -> list[float]:
@@ -37,7 +37,8 @@ def leading(last: int, steps: int, spare: int, exact: bool, offset: int) -> list
 def trailing(last: int, steps: int, spare: int, exact: bool, offset: int) -> list[float]:
     """Equally spaced indices from ``last - 1``, of which the least lies a stride above -1."""
     stride = (last - last / steps) - last  # as in numpy.arange: halves must round alike
-    return [last + i * stride - 1.0 for i in range(steps)]
+    counts = [last + i * stride for i in range(steps)]
+    return [count - 1.0 if exact else round(count) - 1.0 for count in counts]
 
 
 SPACINGS: dict[str, Callable[[int, int, int, bool, int], list[float]]] = {
@@ -109,6 +110,7 @@ class TableSchedule(Schedule):
     """Indices of a trained table.
 
     Attributes:
+        indices: the labels that are spaced, which need not be those that the network is told.
         n: entries of the table.
         spacing: "linspace", "leading" or "trailing".
         spare: spaced for this many steps more, of which the last is left out.
@@ -119,6 +121,7 @@ class TableSchedule(Schedule):
         ends: (high, low) between which, or None for the first and last of the indices' own.
     """
 
+    indices: Labels | None = None
     n: int = 1000
     spacing: str = "linspace"
     spare: int = 0
@@ -135,12 +138,12 @@ class TableSchedule(Schedule):
         indices = SPACINGS[self.spacing](self.last, steps, self.spare, exact, self.offset)
         if not exact and (self.rounds_linspace or self.spacing != "linspace"):
             indices = [float(round(i)) for i in indices]
-        if indices[0] > self.n - 1:
+        if indices[0] > self.n - 1 or indices[-1] < 0:
             raise ValueError(
-                f"num_inference_steps={steps} with steps_offset={self.offset} begins at step {indices[0]:g} of a table "
-                f"of {self.n}; at most {self.n // (self.offset + 1)} steps fit"
+                f"num_inference_steps={steps} with steps_offset={self.offset} goes from {indices[0]:g} to "
+                f"{indices[-1]:g} in a table of {self.n}; at most {self.n // (self.offset + 1)} steps fit"
             )
-        times = [self.labels.time(i) for i in indices]
+        times = [(self.indices or self.labels).time(i) for i in indices]
         if self.convert is None:
             return times
         return [self.number.time(v) for v in self.convert(self.number.at(times[0]), self.number.at(times[-1]), steps)]
@@ -297,8 +300,9 @@ class FlowSchedule(Schedule):
     def of_numbers(self, numbers: Iterable[float], exact: bool, mu: float | None) -> list[float]:
         """Where steps with given levels begin, which are shifted."""
         numbers = [float(v) for v in numbers]
-        if not all(0.0 < v <= 1.0 for v in numbers):
+        if not all(0.0 < v <= 1.0 + 1e-6 for v in numbers):  # float32 rounds
             raise ValueError(f"sigmas of rectified flow must be within (0, 1], but for a 0 at the end; got {numbers}")
+        numbers = [min(v, 1.0) for v in numbers]
         return self._moved(numbers, exact, mu) if self.shifts_given else numbers
 
     def _moved(self, levels: list[float], exact: bool, mu: float | None) -> list[float]:
@@ -307,7 +311,7 @@ class FlowSchedule(Schedule):
         if self.terminal and levels[-1] < 1.0:
             scale = (1.0 - levels[-1]) / (1.0 - self.terminal)
             levels = [1.0 - (1.0 - v) / scale for v in levels]
-        if self.convert is not None:
+        if self.convert is not None and self.ends is None:
             levels = self.convert(levels[0], levels[-1], len(levels))
         # Only the first can be at 1.
         return [*([levels[0]] if exact else [min(levels[0], self.below)]), *levels[1:]]
