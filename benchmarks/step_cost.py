@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from statistics import median, quantiles
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -101,23 +102,11 @@ def telling(plan: Any, kind: Any, x: Tensor, output: Tensor) -> Loop:
     """The same loop with a run alone."""
 
     def run() -> float:
-        going = plan.start(x, noise=lambda k: torch.randn_like(x), check="off")
+        going = plan.start(x, noise=lambda k: torch.randn(x.shape), check="off")
         begin = time.perf_counter()
         while not going.done:
             going.tell(output, kind)
             _ = going.x
-        return 1e6 * (time.perf_counter() - begin) / plan.nfe
-
-    return run
-
-
-def drawing(plan: Any, x: Tensor) -> Loop:
-    """Drawing the noises of a plan from torch's generator: a part of both sides that neither can change."""
-
-    def run() -> float:
-        begin = time.perf_counter()
-        for _ in range(plan.noises):
-            torch.randn(x.shape)
         return 1e6 * (time.perf_counter() - begin) / plan.nfe
 
     return run
@@ -129,7 +118,10 @@ def turn(loop: Loop, times: int) -> float:
 
 
 def measure(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    """One pair at one shape: medians, and the ratio of what is not drawing noise with the quartiles of its rounds."""
+    """One pair at one shape: medians, and their ratio with the quartiles of the rounds' ratios.
+
+    What both draw from torch's generator is the same, so torch.randn gives one fixed tensor and is timed apart.
+    """
     import diffusers
 
     from scoresde.integrations.diffusers import Scheduler
@@ -142,17 +134,20 @@ def measure(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
     ours.set_timesteps(STEPS)
     source = read({"_class_name": pair.theirs, **theirs.config})
     kind = source.kind if source.precondition is None else source.precondition
-    loops = (
-        stepping(theirs, x, output),
-        stepping(ours, x, output),
-        telling(ours.plan, kind, x, output),
-        drawing(ours.plan, x),
-    )
-    for loop in loops:
-        loop()
-    rounds = [[turn(loop, 5 if shape == TINY else 1) for loop in loops] for _ in range(31 if shape == TINY else 11)]
-    diffusers_us, step_us, tell_us, draw_us = (median(column) for column in zip(*rounds, strict=True))
-    low, _, high = quantiles([(b - d) / (a - d) for a, b, _, d in rounds], n=4)
+    loops = stepping(theirs, x, output), stepping(ours, x, output), telling(ours.plan, kind, x, output)
+    begin, noise = time.perf_counter(), torch.randn(shape)
+    draws_us = 1e6 * (time.perf_counter() - begin) * ours.plan.noises / ours.plan.nfe
+
+    def given(*_: Any, **__: Any) -> Tensor:
+        return noise
+
+    with mock.patch.object(torch, "randn", given):
+        for loop in loops:
+            loop()
+        times, rounds = (5, 31) if shape == TINY else (1, 11)
+        taken = [[turn(loop, times) for loop in loops] for _ in range(rounds)]
+    diffusers_us, step_us, tell_us = (median(column) for column in zip(*taken, strict=True))
+    low, _, high = quantiles([b / a for a, b, _ in taken], n=4)
     return {
         "method": name,
         "shape": list(shape),
@@ -161,8 +156,8 @@ def measure(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
         "diffusers": round(diffusers_us, 1),
         "step": round(step_us, 1),
         "tell": round(tell_us, 1),
-        "drawing noise": round(draw_us, 1),
-        "ratio": round((step_us - draw_us) / (diffusers_us - draw_us), 3),
+        "drawing noise": round(draws_us, 1),
+        "ratio": round(step_us / diffusers_us, 3),
         "quartiles": [round(low, 3), round(high, 3)],
         "limit": limit(pair, shape),
     }
@@ -183,7 +178,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         low, high = row["quartiles"]
         over = "" if row["ratio"] <= row["limit"] else " **over**"
-        drawn = f" ({row['drawing noise']:.0f} noise)" if row["drawing noise"] > 1 else ""
+        drawn = f" (+{row['drawing noise']:.0f})" if row["drawing noise"] else ""
         line = lines.setdefault(row["method"], [row["method"], row["solver"]])
         line.append(
             f"{row['diffusers']:.0f}, {row['step']:.0f}{drawn}, {row['ratio']:.2f} [{low:.2f}, {high:.2f}]{over}"
@@ -212,8 +207,8 @@ def main() -> None:
     words = ", ".join(f"{k} {v}" for k, v in facts.items())
     about = (
         "Microseconds a step, float32 on the CPU, medians of rounds that take turns. The ratio is of the medians, and "
-        "in brackets are the quartiles of the rounds' ratios. Of methods that draw noise it is the ratio of what is "
-        "left without the drawing, which is torch's own and the same on both sides."
+        "in brackets are the quartiles of the rounds' ratios. Drawing noise is torch's own and the same on both sides: "
+        "it is left out of both, and is what (+...) says."
     )
     text = f"{table(rows)}\n{about} {words}.\n"
     print(text)
