@@ -118,7 +118,7 @@ class FusedRun(Run):
 
     It holds a few more tensors than a Run: an anchor of its own, and as many as a row can take predictions, history and
     noises. Plans of one form (:class:`Form`) share the compiled code, whose first call takes seconds. On one thread of
-    a CPU it costs 0.8 (multistep methods, tensors of 4 MB) to 1.7 (Heun) of what a Run costs, which makes no use of
+    a CPU it costs 0.8 (multistep methods, tensors of 4 MB) to 2.4 (Heun) of what a Run costs, which makes no use of
     places that are empty; not compiled, 3 to 12 times as much.
 
     Args:
