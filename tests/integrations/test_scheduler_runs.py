@@ -250,3 +250,30 @@ def test_thresholding() -> None:
         out = scheduler.step(3 * network(x, t), t, x)
         x = out.prev_sample
         assert float(out.pred_original_sample.abs().max()) <= 1.0 + 1e-6
+
+
+# -- compiled steps
+@pytest.mark.parametrize("source", ["ddim", "flow", "edm"])
+@shapes
+def test_compiled_steps_are_the_same_and_compiled_once(source: str, solver: str) -> None:
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    graphs, results = [], []
+
+    def counting(x: Tensor, t: Tensor) -> Tensor:
+        graphs.append(counters["stats"]["unique_graphs"])
+        return network(x, t)
+
+    for scheduler, model in ((make(source, solver, compile="eager"), counting), (make(source, solver), network)):
+        scheduler.set_timesteps(9)
+        x = noise() * scheduler.init_noise_sigma
+        results.append(loop(scheduler, x, draw=generator(), model=model))
+    assert graphs == [0, *[1] * (len(graphs) - 1)]
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_adaptive_solvers_are_not_compiled() -> None:
+    with pytest.raises(ValueError, match="leave compile out"):
+        make("ddim", "dpm-solver-23", compile=True)
