@@ -78,11 +78,9 @@ def test_inside_a_step_it_is_ddim_to_the_next_one() -> None:
     assert (first.x.x, second.x.x) == pytest.approx(
         [SDE.sigma(b) / SDE.sigma(a) for a, b in ((whole.times[4], whole.times[5]), (whole.times[5], whole.times[6]))]
     )
-    assert Plan(
-        rest.rows[2:], rest.rows[2].at, rest.end
-    ).allclose(  # type: ignore[arg-type]
-        planned(ss.get_solver("dpm-solver-3"), NODES[2:])
-    )
+    begin = rest.rows[2].at
+    assert begin is not None
+    assert Plan(rest.rows[2:], begin, rest.end).allclose(planned(ss.get_solver("dpm-solver-3"), NODES[2:]))
 
 
 def test_where_the_times_rise_noise_is_added() -> None:
