@@ -8,7 +8,7 @@ import pytest
 import scoresde as ss
 from scoresde.gain import step_gain
 from scoresde.rows import Step
-from tests.problems import FIXED, SOME_SLOW, OnMixture
+from tests.problems import FIXED, OnMixture
 from tests.test_sde import PROCESSES
 
 
@@ -49,7 +49,8 @@ def test_gain_tends_to_1(solver: ss.Solver) -> None:
     assert gain == pytest.approx(limit, abs=0.15 if solver.name == "exprk6s16" else 0.1)  # its weights are large
 
 
-@pytest.mark.parametrize("solver", SOME_SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", FIXED.values(), ids=FIXED)
 def test_fine_grids_are_left_alone(solver: ss.Solver) -> None:
     sde = ss.VP()
     # The sixth order has weights of up to a thousand in an inner stage.

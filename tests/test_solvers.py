@@ -38,7 +38,7 @@ def test_declarations(solver: ss.Solver) -> None:
     ],
     ids=PROCESSES,
 )
-@pytest.mark.parametrize("end", ["zero", "eps"])
+@pytest.mark.parametrize("end", ["zero", pytest.param("eps", marks=pytest.mark.slow)])
 def test_every_solver_runs_on_every_process(solver: ss.Solver, sde: ss.SDE, end: str) -> None:
     """From one step up, from alpha = 0 where the process starts there, into sigma = 0: finite."""
     from scoresde.targets import GaussianMixture
