@@ -11,10 +11,11 @@ Saved pipelines name this module; it does not move.
 
 from __future__ import annotations
 
-from diffusers.schedulers.scheduling_utils import SchedulerMixin  # loading a pipeline looks for it beside Scheduler
+# Loading a pipeline looks for it beside Scheduler.
+from diffusers.schedulers.scheduling_utils import SchedulerMixin as SchedulerMixin
 
 from scoresde.integrations.diffusers.scheduler import Scheduler, StepOutput
 
 Scheduler.__module__ = StepOutput.__module__ = __name__  # what save_pretrained writes into model_index.json
 
-__all__ = ["Scheduler", "SchedulerMixin", "StepOutput"]
+__all__ = ["Scheduler", "StepOutput"]

@@ -1,4 +1,8 @@
-"""The scheduler: a plan, and a run of it, seen from a pipeline of diffusers."""
+"""The scheduler: a plan, and a run of it, seen from a pipeline of diffusers.
+
+It is described where it is to be imported from, in :mod:`scoresde.integrations.diffusers`; its methods but for ``step``
+in :mod:`scoresde.integrations.diffusers.base`.
+"""
 
 from __future__ import annotations
 
