@@ -117,9 +117,9 @@ class FusedRun(Run):
     """A :class:`scoresde.Run` in which each row is one call of a compiled :func:`advance`; equal to rounding.
 
     It holds a few more tensors than a Run: an anchor of its own, and as many as a row can take predictions, history and
-    noises. Plans of one form (:class:`Form`) share the compiled code, whose first call takes seconds. On one thread of
-    a CPU it costs 0.8 (multistep methods, tensors of 4 MB) to 2.4 (Heun) of what a Run costs, which makes no use of
-    places that are empty; not compiled, 3 to 12 times as much.
+    noises. Plans of one form (:class:`Form`) share the compiled code, whose first call takes seconds. It computes all
+    places of the form, also those that a row leaves empty, which a Run does not: on a CPU it pays for multistep methods
+    on large tensors, if at all. Not compiled, it is several times slower than a Run.
 
     Args:
         plan: the plan, of any solver with fixed steps.
