@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import peers
 from .cases import LOOKS_AHEAD, Call, Case
-from .parts import named, picture, prior, text_encoder, tiny, tokenizer, words
+from .parts import named, picture, prior, simple_unet, text_encoder, tiny, tokenizer, words
 
 
 def _unet(dtype: torch.dtype, channels: int = 3, out: int = 3, **more: Any) -> Any:
@@ -47,18 +47,9 @@ def _learned(dtype: torch.dtype, channels: int, **more: Any) -> Any:
     return tiny(
         "UNet2DConditionModel",
         dtype,
-        sample_size=8,
         in_channels=channels,
         out_channels=6,
-        layers_per_block=1,
-        block_out_channels=(8, 16),
-        norm_num_groups=4,
-        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
-        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
-        cross_attention_dim=8,
-        attention_head_dim=4,
-        resnet_time_scale_shift="scale_shift",
+        **simple_unet(),
         **more,
     )
 

@@ -118,6 +118,22 @@ def unet_sizes() -> dict[str, Any]:
     }
 
 
+def simple_unet() -> dict[str, Any]:
+    """Sizes of a U-Net of the kind of unCLIP, Kandinsky 2 and DeepFloyd IF."""
+    return {
+        "sample_size": 8,
+        "layers_per_block": 1,
+        "block_out_channels": (8, 16),
+        "norm_num_groups": 4,
+        "down_block_types": ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+        "up_block_types": ("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        "cross_attention_dim": 8,
+        "attention_head_dim": 4,
+        "resnet_time_scale_shift": "scale_shift",
+    }
+
+
 def text_unet(dtype: torch.dtype, channels: int = 4, **more: Any) -> Any:
     """A U-Net of latents of 8 by 8 with a condition of 8 numbers a token."""
     up = ("CrossAttnUpBlock2D", "UpBlock2D")

@@ -14,14 +14,13 @@ from scoresde.catalogue import get_solver, split_name
 from scoresde.errors import check_positive_int, choose
 from scoresde.grids import NAMES as GRID_NAMES
 from scoresde.grids import get_grid
-from scoresde.integrations.diffusers.source import Source
+from scoresde.integrations.diffusers.source import ROUNDINGS, Source
 from scoresde.plan import Plan
 from scoresde.rows import Solver
 from scoresde.sample import fill_budget, make_plan
 from scoresde.tail import tail
 
 COUNTS = {"nfe": "nfe", "steps": "steps"}
-ROUNDINGS = {"none": "none", "label": "label", "grid": "grid"}
 ENDS = {"source": "source", "zero": "zero", "eps": "eps"}
 
 

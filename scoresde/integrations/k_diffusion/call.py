@@ -16,7 +16,7 @@ from scoresde.integrations.k_diffusion.noise import Draw, called, independent
 from scoresde.integrations.k_diffusion.progress import bar
 from scoresde.plan import CLOSEST, make_plan
 from scoresde.rows import Row, Solver, Span, Step
-from scoresde.run import Stepping
+from scoresde.run import Stepping, check_state
 from scoresde.sde import SDE, Point
 
 Callback = Callable[[dict[str, Any]], Any]
@@ -51,7 +51,7 @@ class Call:
     ) -> None:
         self.model = as_model(model)
         self.flow = self.model.process == "flow"
-        self.x = _checked_state(x)
+        self.x = check_state(x, "x")
         self.sigmas, self.levels = _checked_levels(sigmas, x)
         if self.flow and self.levels[0] > 1.0:
             if self.levels[0] > 1.0 + ROUNDING:
@@ -200,15 +200,6 @@ class _Noted:
                 found[evaluation] = i
             evaluation += count
         return found
-
-
-def _checked_state(x: Any) -> Tensor:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x must be a tensor of floating-point numbers, got {got}")
-    if x.ndim < 1 or x.shape[0] < 1:
-        raise ValueError(f"x must have shape (batch, ...) with at least one sample, got {tuple(x.shape)}")
-    return x
 
 
 def _checked_levels(sigmas: Any, x: Tensor) -> tuple[Tensor, list[float]]:
