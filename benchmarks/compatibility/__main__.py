@@ -110,7 +110,8 @@ def _grouped(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         off = f"{max(row['difference'] for row in found):.0e}"
         # The JSON file beside the table has every pipeline.
         in_which = "; ".join(row["pipeline"] for row in found) if len(found) < 3 else f"{len(found)} pipelines"
-        lines.append([solver, theirs, steps, f"equal: {off}" if found[0]["equal"] else off, why, in_which])
+        said = f"equal: {off}" if found[0]["equal"] else off
+        lines.append([solver, theirs, steps, f"{said}; {why}" if why else said, in_which])
     return lines
 
 
@@ -125,7 +126,7 @@ def table(found: Rows) -> str:
     if "does" in rows[0]:
         body = [[row["pipelines"], row["does"], row["instead"]] for row in rows]
         return head + markdown([["pipelines", "what they do", "with samplers of this package"], *body])
-    return head + markdown([["solver", "diffusers", "steps", "difference", "why", "in"], *_grouped(rows)])
+    return head + markdown([["solver", "diffusers", "steps", "difference, and why", "in"], *_grouped(rows)])
 
 
 if __name__ == "__main__":

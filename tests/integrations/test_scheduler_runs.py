@@ -252,6 +252,22 @@ def test_thresholding() -> None:
         assert float(out.pred_original_sample.abs().max()) <= 1.0 + 1e-6
 
 
+@shapes
+def test_a_change_in_place_is_as_good_as_new_latents(solver: str) -> None:
+    """Also where the method goes on from an anchor, which a change in place of the latents alone would not reach."""
+    results = []
+    for in_place in (True, False):
+        scheduler = make("ddim", solver)
+        scheduler.set_timesteps(9)
+        x, z = noise(), generator()
+        for i, t in enumerate(scheduler.timesteps):
+            x = scheduler.step(network(x, t), t, x, generator=z)[0]
+            if 1 <= i < 6:
+                x = x.add_(0.5) if in_place else x + 0.5
+        results.append(x)
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+
+
 # -- compiled steps
 @pytest.mark.parametrize("source", ["ddim", "flow", "edm"])
 @shapes
