@@ -59,6 +59,22 @@ def test_a_tail_keeps_constant_data(name: str, where: float, value: float) -> No
     assert float(run.sample) == pytest.approx(value, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", ["midpoint", "dpm-solver-2", "dpmpp-2s", "ralston3", "unipc-2"])
+def test_a_tail_that_begins_inside_a_step_keeps_constant_data(name: str) -> None:
+    """Inner stages go on from the start of their step, which a run that begins at one of them never was at."""
+    whole = planned(ss.get_solver(name), NODES)
+    for first in range(whole.nfe):
+        _, rest = rest_of(ss.get_solver(name), first)
+        run = rest.start(torch.full((1, 1), 0.7 * rest.begin.alpha + 0.3 * rest.begin.sigma, dtype=torch.float64))
+        states = []
+        while not run.done:
+            states.append(float(run.x) - 0.7 * run.point.alpha)
+            run.tell(torch.full_like(run.x, 0.7))
+        assert float(run.sample) == pytest.approx(0.7, abs=1e-9)
+        levels = [row.at.sigma for row in rest.rows if row.at is not None]
+        assert states == pytest.approx([0.3 * sigma for sigma in levels], abs=1e-9)
+
+
 @pytest.mark.parametrize("name", ["dpmpp-2m", "unipc-3", "adams-3", "deis-tab-3", "ipndm-4"])
 def test_a_multistep_tail_is_the_solver_on_the_rest_of_the_grid(name: str) -> None:
     whole, rest = rest_of(ss.get_solver(name), 2)

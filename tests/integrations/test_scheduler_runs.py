@@ -252,6 +252,20 @@ def test_thresholding() -> None:
         assert float(out.pred_original_sample.abs().max()) <= 1.0 + 1e-6
 
 
+def test_a_start_of_several_calls_is_left_out_of_a_run_that_begins_later() -> None:
+    """It would be more calls than were announced; the multistep method begins with lower orders, and not as DDIM."""
+    scheduler = make("ddim", "adams-4-rk")
+    scheduler.set_timesteps(24)
+    count = len(scheduler.timesteps)
+    scheduler.set_begin_index(count - 6)
+    x = scheduler.add_noise(noise(), noise(seed=1), scheduler.timesteps[count - 6])
+    sample = loop(scheduler, x, begin=count - 6)
+    labels = scheduler.timesteps[count - 6 :].tolist()
+    scheduler = make("ddim", "ddim")
+    scheduler.set_timesteps(timesteps=labels)
+    assert not torch.allclose(sample, loop(scheduler, x), rtol=1e-3)
+
+
 @shapes
 def test_a_change_in_place_is_as_good_as_new_latents(solver: str) -> None:
     """Also where the method goes on from an anchor, which a change in place of the latents alone would not reach."""
