@@ -55,7 +55,7 @@ def test_every_cell_has_one_row_with_all_that_decides_it(whole: Runner):
         assert row["environment"]["torch"] == torch.__version__
         assert 0 < row["seconds"]["network"] < row["seconds"]["sampling"] < row["seconds"]["cell"]
         for name, estimate in row["metrics"].items():
-            assert set(estimate) == {"value", "low", "high", "se", "n"}, name
+            assert set(estimate) == {"value", "low", "high", "se", "n", "left"}, name
             assert estimate["low"] <= estimate["value"] <= estimate["high"]
         assert set(row["floors"]) == {"frechet_data", "energy_data", "sliced_w2_data"}
 

@@ -26,7 +26,7 @@ from scoresde.sample import plan_for
 from scoresde.sde import SDE, sde_from_config
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-Plain = dict[str, float]  # value, low, high, se, n
+Plain = dict[str, Any]  # value, low, high, se, n: float; left: list of floats
 
 
 def _frechet(problem: Problem, samples: Tensor, data: Tensor) -> metrics.Estimate:
@@ -208,7 +208,7 @@ def measure(problem: Problem, drawn: Drawn, reference: Reference, plan: Plan, pr
         elif name == "rmse_reference" and plan.noises == 0:
             found[name] = _plain(name, metrics.rmse(samples, converged))
     for name, value in problem.closed_form(plan, prior_std).items():
-        found[name] = {"value": value, "low": value, "high": value, "se": 0.0, "n": len(samples)}
+        found[name] = {"value": value, "low": value, "high": value, "se": 0.0, "n": len(samples), "left": []}
     return found
 
 
@@ -218,8 +218,8 @@ def measure_pooled(problem: Problem, features: Tensor) -> dict[str, Plain]:
 
 
 def _plain(name: str, estimate: metrics.Estimate) -> Plain:
-    plain = {key: float(value) for key, value in asdict(estimate).items()}
-    if not all(math.isfinite(value) for value in plain.values()):
+    plain: Plain = asdict(estimate) | {"left": list(estimate.left)}
+    if not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high, estimate.se, *estimate.left))):
         raise ValueError(f"{name} is not finite: {plain}")
     return plain
 
