@@ -1,4 +1,4 @@
-"""The table of metrics: every one has its words, its own needs are checked, and it is what scoresde.metrics computes."""
+"""The table of metrics: every one has its words, its needs are checked, and it is what scoresde.metrics computes."""
 
 from __future__ import annotations
 
