@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.errors import choose
 from scoresde.metrics import FrechetStats
 
 __all__ = ["check_samples", "read_samples", "read_statistics"]
@@ -38,10 +37,8 @@ def read_samples(path: str | Path, shape: tuple[int, ...]) -> Tensor:
         ImportError: a package that reads the format is missing.
     """
     path = Path(path)
-    if path.is_dir():
-        samples = _pictures(path, shape)
-    else:
-        samples = _in_units(choose_reader(path, SAMPLES, "data")(path), shape)
+    array = None if path.is_dir() else choose_reader(path, SAMPLES, "data")(path)
+    samples = _pictures(path, shape) if array is None else _in_units(array, shape)
     check_samples(samples, shape, f"data: {path}")
     return samples
 
@@ -170,7 +167,9 @@ SAMPLES: dict[str, Callable[[Path], Tensor]] = {".npy": _numpy, ".npz": _numpy, 
 def _pytorch_fid(path: Path) -> FrechetStats:
     loaded = _load_numpy(path, "reference")
     if not {"mu", "sigma"} <= set(loaded):
-        raise ValueError(f"reference: {path.name} must hold mu and sigma, as pytorch-fid writes; got {', '.join(loaded)}")
+        raise ValueError(
+            f"reference: {path.name} must hold mu and sigma, as pytorch-fid writes; got {', '.join(loaded)}"
+        )
     mean, covariance = (torch.from_numpy(np.asarray(loaded[name], dtype=np.float64)) for name in ("mu", "sigma"))
     _check_covariance(mean, covariance, path)
     return FrechetStats.exact(mean, covariance)

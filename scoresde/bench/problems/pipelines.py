@@ -56,11 +56,15 @@ def diffusers(path: str, device: str, shape: tuple[int, ...] | None, *, clip: bo
 
         from scoresde.integrations.diffusers.source import read
     except ImportError as error:
-        raise ImportError(f"target 'diffusers:{path}' needs diffusers ({error}): pip install 'scoresde[diffusers]'") from error
+        raise ImportError(
+            f"target 'diffusers:{path}' needs diffusers ({error}): pip install 'scoresde[diffusers]'"
+        ) from error
     try:
         # A scheduler of this package keeps the config of the one that it replaced.
         source = read({**scheduler, "_class_name": scheduler.get("source_class", scheduler.get("_class_name"))})
-        net = getattr(library, config["_class_name"]).from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        net = getattr(library, config["_class_name"]).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True
+        )
     except (OSError, ValueError) as error:
         raise ValueError(f"target 'diffusers:{path}': {error}") from error
     net.requires_grad_(False)
@@ -130,5 +134,7 @@ def _json(path: str, file: Path) -> dict[str, Any]:
 def _shape(path: str, config: dict[str, Any]) -> tuple[int, ...]:
     size = config.get("sample_size")
     if size is None:
-        raise ValueError(f"target 'diffusers:{path}': its config says no sample_size; say shape=, as in shape='3,32,32'")
+        raise ValueError(
+            f"target 'diffusers:{path}': its config says no sample_size; say shape=, as in shape='3,32,32'"
+        )
     return (config["in_channels"], *((size, size) if isinstance(size, int) else size))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def python(name: str, device: str, shape: Shape) -> UserTarget | Problem:
         return made
     if isinstance(made, BaseDenoiser):
         if shape is None:
-            raise ValueError(f"target 'python:{name}' returns a denoiser: say the shape of a sample, as in shape='3,32,32'")
+            raise ValueError(
+                f"target 'python:{name}' returns a denoiser: say the shape of a sample, as in shape='3,32,32'"
+            )
         made = UserTarget(made, shape)
     if not isinstance(made, UserTarget):
         raise ValueError(
@@ -67,7 +70,8 @@ def check_python(name: str) -> None:
     needed = [
         key
         for key, parameter in _parameters(function_of(name, "target")).items()
-        if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
     if set(needed) - {"device"}:
         raise ValueError(f"target 'python:{name}' is called as function(device=...), and it needs {', '.join(needed)}")
@@ -104,9 +108,8 @@ def checkpoint(path: str, device: str, shape: Shape) -> UserTarget:
     except RuntimeError as error:
         raise ValueError(f"target 'checkpoint:{path}': weights do not fit the U-Net of the header: {error}") from error
     own = (made.channels, made.size, made.size)
-    return UserTarget(
-        lambda sde: Denoiser(net, sde, time="c_noise", precondition=precondition), shape or own, labels=made.classes
-    )
+    denoiser = partial(Denoiser, net, time="c_noise", precondition=precondition)
+    return UserTarget(denoiser, shape or own, labels=made.classes)
 
 
 def check_checkpoint(path: str) -> None:
@@ -145,14 +148,14 @@ def edm(
     if not isinstance(net, nn.Module):
         raise ValueError(f"{where}: network={network!r} must return a torch.nn.Module, got {type(net).__name__}")
     official.load_state(net, path, key=key or None).requires_grad_(False)
-    resolution, channels = getattr(net, "img_resolution", None), getattr(net, "img_channels", None)
-    if shape is None and not (isinstance(resolution, int) and isinstance(channels, int)):
-        raise ValueError(f"{where}: the network has no img_resolution and img_channels; say shape=, as in '3,32,32'")
-    own = shape or (channels, resolution, resolution)
+    if shape is None and not (hasattr(net, "img_resolution") and hasattr(net, "img_channels")):
+        raise ValueError(f"{where}: the network has no img_resolution and img_channels; say shape, as in '3,32,32'")
+    facts: Any = net
+    own = shape or (facts.img_channels, facts.img_resolution, facts.img_resolution)
     labels = int(getattr(net, "label_dim", 0) or 0)
     if sigma_data is None:
         return UserTarget(official.from_edm(net), own, labels=labels)
-    return UserTarget(lambda sde: official.from_raw(net, sde, sigma_data=sigma_data), own, labels=labels)
+    return UserTarget(partial(official.from_raw, net, sigma_data=sigma_data), own, labels=labels)
 
 
 def check_edm(path: str, network: str, sigma_data: float | None = None, key: str = "") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from scoresde.denoiser import BaseDenoiser
 from scoresde.errors import check_positive_int
@@ -62,6 +62,10 @@ class UserTarget:
             check_positive_int(size, "shape")
         if not self.shape:
             raise ValueError("shape must be that of one sample, such as (3, 32, 32); got ()")
+        if isinstance(self.denoiser, nn.Module):
+            raise TypeError(
+                "denoiser must be a scoresde.Denoiser; wrap the network: Denoiser(net, process, prediction=...)"
+            )
         for name in ("denoiser", "cond", "features"):
             value = getattr(self, name)
             if not callable(value) and (value is not None or name == "denoiser"):

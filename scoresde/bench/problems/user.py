@@ -127,12 +127,10 @@ class UserProblem(NetworkProblem):
         self.fingerprint  # noqa: B018 - the weights as they are before anything is computed with them
         with torch.inference_mode():
             count = self._try(name)
-        several = target.data is not None or target.reference is not None
-        comparable = {
-            "rmse_reference": True, "frechet_reference": count <= FEW, "kid_data": target.data is not None,
-        }  # fmt: skip
-        self.metrics = tuple(metric for metric, there in comparable.items() if there)
-        self.pooled = ("frechet_data",) if several else ()
+        with_data, with_moments = target.data is not None, target.reference is not None
+        few = ("frechet_reference",) if count <= FEW else ()  # of many features, the samples of a cell say too little
+        self.metrics = ("rmse_reference", *few, *(("kid_data",) if with_data else ()))
+        self.pooled = ("frechet_data",) if with_data or with_moments else ()
 
     def _try(self, name: str) -> int:
         """Two samples through the network and the features; how many of these there are."""
@@ -230,7 +228,7 @@ class UserProblem(NetworkProblem):
 
 
 def is_user(name: str) -> bool:
-    """Whether the name of a target is that of a user's network: it begins with a name of :data:`SCHEMES` and a colon."""
+    """Whether a target's name is that of a user's network: a name of :data:`SCHEMES` and a colon come first."""
     return name.partition(":")[0] in SCHEMES and ":" in name
 
 
@@ -268,7 +266,9 @@ def _read(target: Choice) -> tuple[str, str, dict[str, Any], Options]:
     common = [field.name for field in fields(Options)]
     for name in target.keywords:
         choose(name, dict.fromkeys([*own, *common]), f"option of target {target.name!r}")
-    missing = [name for name, default in own.items() if default is inspect.Parameter.empty and name not in target.keywords]
+    missing = [
+        name for name, default in own.items() if default is inspect.Parameter.empty and name not in target.keywords
+    ]
     if missing:
         raise ValueError(f"target {target.name!r} needs the option {', '.join(missing)}")
     given: dict[str, Any] = target.keywords
