@@ -152,9 +152,11 @@ def measure_classes(seen: Evidence) -> dict[str, dict[str, Plain]]:
 
 def floors(problem: Problem, names: Iterable[str], count: int, seeds: int) -> dict[str, Plain]:
     """The bands in which these metrics fall for real data itself, in sets as large as the samples' (or half of all
-    data).
+    data); none without data.
     """
     real = torch.cat([problem.data, problem.other_data])
+    if not len(real):
+        return {}
     features = problem.features(real)
     found = {}
     for name in names:
