@@ -13,6 +13,7 @@ from scoresde.bench.problems import ExactProblem, check_target, make_problem
 from scoresde.bench.problems.exact import GaussianProblem
 from scoresde.bench.suite import Choice, choice
 from scoresde.metrics import FrechetStats, frechet_distance, frechet_stats
+from scoresde.noise import normal
 from scoresde.targets import Empirical, Gaussian, GaussianMixture
 from scoresde.targets.base import Target
 
@@ -51,7 +52,7 @@ def test_moments_of_features_are_those_of_many_draws(name: str):
 def test_a_fine_solution_meets_the_exact_flow(name: str):
     problem = exact(name)
     sde = ss.EDM(sigma_min=0.02)
-    x = ss.noise.normal((3, *problem.shape), 5, dtype=torch.float64) * sde.prior_std()
+    x = normal((3, *problem.shape), 5, dtype=torch.float64) * sde.prior_std()
     flow = problem.converged(sde, x, sde.T, sde.eps)
     fine = ss.sample(problem.denoiser(sde), x.shape, solver="dpmpp-3m", nfe=300, x_T=x, grid="log-snr", end="eps")
     assert float((flow - fine).square().mean().sqrt()) < 2e-3
@@ -67,7 +68,7 @@ def with_matrix(target: Gaussian) -> Gaussian:
 
 @pytest.mark.parametrize("solver", ["dpmpp-2m", "euler-maruyama"])
 def test_the_closed_form_is_the_same_with_factors_and_with_a_matrix(solver: str):
-    factors = replace(Gaussian.natural_images((3, 4, 5)), mean=ss.noise.normal((3, 4, 5), 1, dtype=torch.float64))
+    factors = replace(Gaussian.natural_images((3, 4, 5)), mean=normal((3, 4, 5), 1, dtype=torch.float64))
     sde = ss.VP()
     plan = ss.plan_for(ss.get_solver(solver), sde, nfe=6, grid="log-snr", end="zero")
     assert isinstance(plan, ss.Plan)
@@ -145,7 +146,7 @@ def test_modes_of_the_large_mixture_are_far_apart_and_unequal():
 def test_samples_of_the_learnt_digits_are_digits():
     problem = exact("digits-empirical")
     sde = ss.EDM()
-    x = ss.noise.normal((4, 1, 8, 8), 2, dtype=torch.float64) * sde.prior_std()
+    x = normal((4, 1, 8, 8), 2, dtype=torch.float64) * sde.prior_std()
     end = problem.converged(sde, x, sde.T, 0.0)
     assert isinstance(problem.target, Empirical)
     assert float(torch.cdist(end.flatten(1), problem.target.data.flatten(1)).amin(1).max()) < 1e-3

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -146,9 +147,10 @@ def _numpy(path: Path) -> Tensor:
 def _load_numpy(path: Path, option: str) -> Any:
     """An array, or a dictionary of arrays; never a pickle."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError) as error:
+        with path.open("rb") as file:  # NumPy leaves what it opens itself open when it fails
+            loaded = np.load(file, allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise ValueError(f"{option}: {path.name} is not a whole file of plain NumPy arrays ({error})") from error
 
 

@@ -71,7 +71,8 @@ def diffusers(path: str, device: str, shape: tuple[int, ...] | None, *, clip: bo
 
     def predict(x: Tensor, label: Tensor, class_labels: Tensor | None = None) -> Tensor:
         out = net(x, label, class_labels=class_labels, return_dict=False)[0]
-        return out[:, : x.shape[1]] if source.learned_variance else out
+        channels = x.shape[1]
+        return out[:, :channels] if out.shape[1] == 2 * channels else out  # the second half is a learned variance
 
     def label(_: Any, t: Any) -> Any:
         many = isinstance(t, Tensor) and t.ndim > 0

@@ -53,9 +53,7 @@ def python(name: str, device: str, shape: Shape) -> UserTarget | Problem:
         return made
     if isinstance(made, BaseDenoiser):
         if shape is None:
-            raise ValueError(
-                f"target 'python:{name}' returns a denoiser: say the shape of a sample, as in shape='3,32,32'"
-            )
+            raise ValueError(f"target 'python:{name}' returns a denoiser: say shape, of one sample, as in '3,32,32'")
         made = UserTarget(made, shape)
     if not isinstance(made, UserTarget):
         raise ValueError(

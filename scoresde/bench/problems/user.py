@@ -249,6 +249,7 @@ def user_problem(target: Choice, device: str = "cpu") -> Problem:
 
     Raises ValueError as :func:`check_user` and :class:`UserProblem` do.
     """
+    check_user(target)
     scheme, rest, own, options = _read(target)
     loaded = SCHEMES[scheme].load(rest, device, options.sizes, **own)
     if isinstance(loaded, UserTarget):
