@@ -36,7 +36,7 @@ from scoresde.bench.measuring import (
 from scoresde.bench.problems import Problem, check_target, make_problem
 from scoresde.bench.samplers import Prepared, make_sde, prepare
 from scoresde.bench.store import Store
-from scoresde.bench.suite import SCHEMA, Cell, Choice, Suite, config_hash, suite_to_dict
+from scoresde.bench.suite import SCHEMA, Cell, Choice, Suite, config_hash, file_name, suite_to_dict
 from scoresde.errors import choose
 from scoresde.metrics import BlockMoments
 from scoresde.sde import SDE
@@ -211,7 +211,7 @@ class _Shared:
             "seeds": self.seeds[cell.target],
             "fingerprint": problem.fingerprint,
         }
-        key = f"{cell.target.name}-floors-{config_hash(facts)[:16]}"
+        key = f"{file_name(cell.target.name)}-floors-{config_hash(facts)[:16]}"
         if key not in self._floors:
             path = self.store.folder / "references" / f"{key}.json"
             found = self.store.read_json(path)

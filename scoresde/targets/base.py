@@ -76,7 +76,7 @@ class Target(ABC):
             TypeError, ValueError: x has another kind, shape or device; alpha or sigma is negative or not finite, or
                 both are 0.
         """
-        return self._apply(lambda *level: self._posterior(*level)[0], x, alpha, sigma, self.shape)
+        return self._apply(self._denoised, x, alpha, sigma, self.shape)
 
     def score(self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
         """Gradient of `log_prob` with respect to x, (B, *shape). As `x0`, and ValueError where there is no density."""
@@ -134,6 +134,10 @@ class Target(ABC):
     @abstractmethod
     def _posterior(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(denoiser, score), both (B, d)."""
+
+    def _denoised(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The denoiser alone, (B, d), for a target that gets it with less work."""
+        return self._posterior(x, alpha, sigma)[0]
 
     @abstractmethod
     def _log_prob(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
