@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -10,11 +10,10 @@ T = TypeVar("T")
 
 
 class Mistakes(ValueError):
-    """Several mistakes of the user's at once; ``lines`` says each in one line."""
+    """Several mistakes of the user's at once: ``args`` says each in one line."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = tuple(lines)
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 def choose(name: str, table: Mapping[str, T], argument: str) -> T:

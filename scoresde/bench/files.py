@@ -60,7 +60,7 @@ def read_suite(
     try:
         lines = key_lines(text)
     except tomllib.TOMLDecodeError as error:
-        raise Mistakes([f"{path}:{_line_named(error, text)}: is not TOML: {error}"]) from error
+        raise Mistakes(f"{path}:{_line_named(error, text)}: is not TOML: {error}") from error
     data = tomllib.loads(text)
     places = {key: _Place(f"{path}:{line}", key) for key, line in lines.items()}
     _give_defaults(data, places)
@@ -70,7 +70,7 @@ def read_suite(
     try:
         return _SUITE.validate_python({"name": Path(path).stem, **data}, context=(check, plugins))
     except ValidationError as error:
-        raise Mistakes(list(dict.fromkeys(_message(mistake, places) for mistake in error.errors()))) from None
+        raise Mistakes(*dict.fromkeys(_message(mistake, places) for mistake in error.errors())) from None
 
 
 class _Place(NamedTuple):
@@ -108,7 +108,7 @@ def _change(data: dict[str, Any], places: dict[KeyPath, _Place], change: str) ->
     key, equals, text = change.partition("=")
     parts = tuple(int(part) if part.isdecimal() else part for part in re.findall(r"[^.\[\]\s]+", key))
     if not equals or not parts:
-        raise Mistakes([f"{source}: must be key=value, such as samples=500 or blocks.0.nfes=5,10"])
+        raise Mistakes(f"{source}: must be key=value, such as samples=500 or blocks.0.nfes=5,10")
     value = _value(text.strip())
     blocks = data.get("blocks")
     everywhere: list[KeyPath] = [
@@ -119,7 +119,7 @@ def _change(data: dict[str, Any], places: dict[KeyPath, _Place], change: str) ->
         try:
             _put(data, path, deepcopy(value))
         except LookupError as error:
-            raise Mistakes([f"{source}: {error.args[0]}"]) from None
+            raise Mistakes(f"{source}: {error.args[0]}") from None
         for old in [old for old in places if old[: len(path)] == path]:
             del places[old]
         places.update({inner: _Place(source, inner) for inner in _paths(value, path)})

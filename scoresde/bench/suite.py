@@ -279,7 +279,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Choice):
         return {"name": value.name, "options": value.keywords}
     if isinstance(value, (Suite, Block, Cell)):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        plain = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {name: item for name, item in plain.items() if item is not None}  # TOML has no null
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 

@@ -55,8 +55,8 @@ name = "digits"
 def mistakes(text: str, *sets: str, check=None) -> list[str]:
     with pytest.raises(Mistakes) as caught:
         read_suite(text, "mine.toml", sets, check)
-    assert str(caught.value).splitlines() == list(caught.value.lines)
-    return [line.removeprefix("mine.toml:") for line in caught.value.lines]
+    assert str(caught.value).splitlines() == list(caught.value.args)
+    return [line.removeprefix("mine.toml:") for line in caught.value.args]
 
 
 def changed(old: str, new: str) -> str:
