@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from statistics import median
 from typing import Any
 
 from scoresde.bench.measures import MEASURES, SAMPLE_MEASURES
@@ -36,8 +37,8 @@ class Point:
 
     @property
     def milliseconds(self) -> float:
-        """For one sample, on average over seeds."""
-        return math.fsum(self.times) / len(self.times)
+        """For one sample, of the median seed: one that the machine was busy with something else in does no harm."""
+        return median(self.times)
 
 
 @dataclass(frozen=True)
