@@ -81,8 +81,9 @@ class Panel:
 
     @property
     def main(self) -> str | None:
-        """The metric that ranks the deterministic solvers."""
-        return next((name for name in self.measures if MEASURES[name].same_seed), self.overall)
+        """The metric that ranks the deterministic solvers; without one, the one that compares all, or any."""
+        same_seed = next((name for name in self.measures if MEASURES[name].same_seed), None)
+        return same_seed or self.overall or next(iter(self.measures), None)
 
     @property
     def overall(self) -> str | None:
@@ -117,8 +118,9 @@ class Family:
 class Behind:
     """The nearest solver that is told apart from the best: its number, how much worse, and how well that is known.
 
-    ``ratio`` is its number over the best's, None where the sign of either makes that meaningless; ``difference`` is the
-    paired one, None where the files hold too little for it (two intervals that do not overlap told them apart).
+    ``ratio`` is its number over the best's (or its distance from the metric's best value over the best's), None where
+    the best's may be zero; ``difference`` is the paired one, None where the files hold too little for it (two intervals
+    that do not overlap told them apart).
     """
 
     label: str
@@ -177,7 +179,7 @@ def winners(panels: Panel | Family, measure: str) -> list[Winner]:
     do not overlap.
     """
     members = (panels,) if isinstance(panels, Panel) else panels.panels
-    return [_winner(nfe, measure, ranked) for nfe in panels.nfes if (ranked := _ranked(members, nfe, measure))]
+    return [_winner(nfe, ranked) for nfe in panels.nfes if (ranked := _ranked(members, nfe, measure))]
 
 
 def label_in(panels: Sequence[Panel], panel: Panel, series: Series) -> str:
@@ -185,33 +187,56 @@ def label_in(panels: Sequence[Panel], panel: Panel, series: Series) -> str:
     return series.label if len(panels) == 1 else f"{series.label} on {panel.grid}"
 
 
-def _ranked(panels: Sequence[Panel], nfe: int, measure: str) -> list[tuple[str, Point]]:
+@dataclass(frozen=True)
+class _Entry:
+    """One solver at one budget, by one metric, as something to make small."""
+
+    label: str
+    summary: Summary
+    loss: Summary
+    by_seed: Mapping[int, Plain]
+
+
+def _ranked(panels: Sequence[Panel], nfe: int, measure: str) -> list[_Entry]:
     there = [
-        (label_in(panels, panel, series), series.points[nfe])
+        _entry(label_in(panels, panel, series), series.points[nfe], measure)
         for panel in panels
         for series in panel.series
         if nfe in series.points and measure in series.points[nfe].metrics
     ]
-    return sorted(there, key=lambda pair: pair[1].metrics[measure].value)
+    return sorted(there, key=lambda entry: entry.loss.value)
 
 
-def _winner(nfe: int, measure: str, ranked: Sequence[tuple[str, Point]]) -> Winner:
-    points = [point for _, point in ranked]
-    pairs = list(combinations(range(len(points)), 2))
-    differences = [paired_by_seed(points[j].estimates[measure], points[i].estimates[measure]) for i, j in pairs]
+def _entry(label: str, point: Point, measure: str) -> _Entry:
+    summary, by_seed, best = point.metrics[measure], point.estimates[measure], MEASURES[measure].best
+    if best is None:
+        return _Entry(label, summary, summary, by_seed)
+    sign = 1 if summary.value >= best else -1
+    turned = {seed: _turned(plain, best, sign) for seed, plain in by_seed.items()}
+    return _Entry(label, summary, replace(over_seeds(turned.values()), seeds=summary.seeds), turned)
+
+
+def _turned(plain: Plain, best: float, sign: int) -> Plain:
+    """The distance from the best value, on the side on which the number is."""
+    low, high = sorted(sign * (plain[end] - best) for end in ("low", "high"))
+    left = [sign * (value - best) for value in plain.get("left", ())]
+    return {**plain, "value": sign * (plain["value"] - best), "low": low, "high": high, "left": left}
+
+
+def _winner(nfe: int, ranked: Sequence[_Entry]) -> Winner:
+    first, *others = ranked
+    differences = [paired_by_seed(worse.by_seed, better.by_seed) for better, worse in combinations(ranked, 2)]
     known = [place for place, found in enumerate(differences) if found is not None]
     adjusted = dict(zip(known, holm([found.p for found in differences if found is not None]), strict=True))
-    best, tied, behind = points[0].metrics[measure], [], None
-    for place in range(len(points) - 1):  # the pairs of the best come first, the nearest solver first
-        label, point = ranked[place + 1]
-        summary = point.metrics[measure]
-        apart = adjusted[place] < LEVEL if place in adjusted else summary.low > best.high
+    tied, behind = [], None
+    for place, other in enumerate(others):  # the pairs of the first come first, in order
+        apart = adjusted[place] < LEVEL if place in adjusted else other.loss.low > first.loss.high
         if not apart:
-            tied.append(label)
+            tied.append(other.label)
         elif behind is None:
-            ratio = summary.value / best.value if best.value > 0 and best.low > 0 else None
-            behind = Behind(label, summary, ratio, differences[place])
-    return Winner(nfe, ranked[0][0], best, tuple(tied), behind)
+            ratio = other.loss.value / first.loss.value if first.loss.low > 0 else None
+            behind = Behind(other.label, other.summary, ratio, differences[place])
+    return Winner(nfe, first.label, first.summary, tuple(tied), behind)
 
 
 def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -38,5 +38,5 @@ def _view(family: Family, measure: str) -> dict[str, Any]:
         for series in panel.series
         if any(measure in point.metrics for point in series.points.values())
     )
-    heat = heat_view(list(measured), [panel.grid for panel in family.panels], list(marks), at, marks)
+    heat = heat_view(list(measured), [panel.grid for panel in family.panels], list(marks), at, marks, MEASURES[measure].loss)
     return {"title": f"{family.panels[0].target} · {family.panels[0].sde}", "measure": MEASURES[measure], "heat": heat}

@@ -19,6 +19,7 @@ def heat_view(
     budgets: Sequence[int],
     at: Callable[[int, str, str], Summary | None],
     marks: Mapping[int, Mapping[tuple[str, str], str]],
+    loss: Callable[[float], float],
 ) -> dict[str, Any]:
     """Rows by columns for each budget, to be shown one at a time.
 
@@ -27,11 +28,12 @@ def heat_view(
         budgets: numbers of network calls.
         at: the number at (budget, row, column), or None.
         marks: "best" or "tied" by budget and (row, column).
+        loss: of a number, what the colour shows: the smaller the better.
     """
     tables = []
     for nfe in budgets:
         found = {(row, column): at(nfe, row, column) for row in rows for column in columns}
-        level = _scale([summary.value for summary in found.values() if summary is not None])
+        level = _scale([loss(summary.value) for summary in found.values() if summary is not None])
         tables.append(
             {
                 "nfe": nfe,
@@ -39,7 +41,14 @@ def heat_view(
                     {
                         "label": row,
                         "cells": [
-                            None if (summary := found[row, column]) is None else _cell(summary, level, marks, nfe, row, column)
+                            None
+                            if (summary := found[row, column]) is None
+                            else {
+                                "value": number(summary.value),
+                                "interval": interval(summary),
+                                "level": level(loss(summary.value)),
+                                "mark": marks.get(nfe, {}).get((row, column), ""),
+                            }
                             for column in columns
                         ],
                     }
@@ -53,22 +62,6 @@ def heat_view(
 def usual(budgets: Sequence[int]) -> int:
     """The budget to show first: the nearest to ten."""
     return min(budgets, key=lambda nfe: abs(math.log(nfe / 10)))
-
-
-def _cell(
-    summary: Summary,
-    level: Callable[[float], int],
-    marks: Mapping[int, Mapping[tuple[str, str], str]],
-    nfe: int,
-    row: str,
-    column: str,
-) -> dict[str, Any]:
-    return {
-        "value": number(summary.value),
-        "interval": interval(summary),
-        "level": level(summary.value),
-        "mark": marks.get(nfe, {}).get((row, column), ""),
-    }
 
 
 def _scale(values: Sequence[float]) -> Callable[[float], int]:

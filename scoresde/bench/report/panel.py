@@ -59,7 +59,7 @@ def panel_view(panel: Panel, anchor: tuple[str, str], numbers: Mapping[str, int]
         "charts": [
             chart
             for name in order
-            for chart in (_curve(panel, name, numbers), _cost(panel, name, numbers) if name in main else None)
+            for chart in (_curve(panel, name, numbers), _cost(panel, name, numbers) if name in main and MEASURES[name].best is None else None)
             if chart
         ],
         "classes": _classes(panel),
@@ -76,7 +76,7 @@ def _shown(panel: Panel) -> frozenset[str]:
     for name in {panel.main, panel.overall} - {None}:
         for nfe in panel.nfes:
             there = [s for s in panel.series if nfe in s.points and name in s.points[nfe].metrics]
-            for rank, series in enumerate(sorted(there, key=lambda s: s.points[nfe].metrics[name].value)):
+            for rank, series in enumerate(sorted(there, key=lambda s: MEASURES[name].loss(s.points[nfe].metrics[name].value))):
                 ranks[series.label].append(rank)
     best = sorted(ranks, key=lambda label: (min(ranks[label]), sum(ranks[label]) / len(ranks[label])))
     return frozenset(best[:FEW])
@@ -92,6 +92,7 @@ def _table(panel: Panel, measure: str) -> dict[str, Any]:
     return {
         "title": MEASURES[measure].label,
         "axis": MEASURES[measure].axis,
+        "ideal": "" if (ideal := MEASURES[measure].best) is None else number(ideal),
         "nfes": panel.nfes,
         "exact": all(point.metrics[measure].se == 0 for point in points),
         "floor": interval(panel.floors[measure]) if measure in panel.floors else None,
@@ -114,13 +115,18 @@ def _table_cell(series: Series, nfe: int, measure: str, best: Winner | None) -> 
     return {"value": number(summary.value), "interval": interval(summary), "mark": mark}
 
 
-def _classes(panel: Panel) -> dict[str, Any] | None:
-    """Class by solver for the first metric that some class has."""
+def _classes(panel: Panel) -> list[dict[str, Any]]:
+    """Solver by class, for each metric that some class has."""
     points = [point for series in panel.series for point in series.points.values() if point.classes]
     names = list(dict.fromkeys(name for point in points for name in point.classes))
-    measure = next((name for name in MEASURES if any(name in c for p in points for c in p.classes.values())), None)
-    if measure is None:
-        return None
+    return [
+        _class_view(panel, measure, names)
+        for measure in MEASURES
+        if any(measure in found for point in points for found in point.classes.values())
+    ]
+
+
+def _class_view(panel: Panel, measure: str, names: Sequence[str]) -> dict[str, Any]:
     by_label = {series.label: series for series in panel.series}
 
     def at(nfe: int, solver: str, name: str) -> Summary | None:
@@ -128,7 +134,8 @@ def _classes(panel: Panel) -> dict[str, Any] | None:
         return None if point is None else point.classes.get(name, {}).get(measure)
 
     solvers = [label for label in by_label if any(at(nfe, label, name) for nfe in panel.nfes for name in names)]
-    return {"measure": MEASURES[measure], "heat": heat_view(solvers, names, panel.nfes, at, {})}
+    heat = heat_view(solvers, names, panel.nfes, at, {}, MEASURES[measure].loss)
+    return {"measure": MEASURES[measure], "heat": heat}
 
 
 # ---- charts ----------------------------------------------------------------------------------------------------------
@@ -138,7 +145,7 @@ def _curve(panel: Panel, measure: str, numbers: Mapping[str, int]) -> dict[str, 
     lines = _lines(panel, measure, numbers, lambda point: (point.nfe, None))
     if not lines:
         return None
-    svg = charts.curve_chart(lines, X_LABEL, MEASURES[measure].axis, panel.floors.get(measure))
+    svg = charts.curve_chart(lines, X_LABEL, MEASURES[measure].axis, panel.floors.get(measure), MEASURES[measure].best)
     return _figure(f"{MEASURES[measure].label} by network calls", svg, MEASURES[measure].note)
 
 

@@ -69,7 +69,7 @@ def ways_view(panel: Panel, store: Store) -> dict[str, Any] | None:
         (series.label, nfe): loaded["array"]
         for series in panel.series
         for nfe, point in series.points.items()
-        if (loaded := store.read_arrays(store.folder / "paths" / f"{point.stem}.npy")) is not None
+        if (loaded := store.read_arrays(store.paths_path(point.stem))) is not None
     }
     if not kept:
         return None
