@@ -72,7 +72,8 @@ def test_every_series_has_its_own_marker():
         (-0.5, "−0.500"),
         (2.5e-7, "2.50e−7"),
         (1.5e7, "1.50e7"),
-        (99.95, "100.0"),
+        (99.95, "100"),
+        (9.996, "10.0"),
     ],
 )
 def test_numbers_for_people(value: float, text: str):

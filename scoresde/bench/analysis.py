@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -86,6 +85,11 @@ class Panel:
         return same_seed or self.overall or next(iter(self.measures), None)
 
     @property
+    def headline(self) -> tuple[str, ...]:
+        """:attr:`main` and :attr:`overall`, those that there are."""
+        return tuple(name for name in dict.fromkeys((self.main, self.overall)) if name is not None)
+
+    @property
     def overall(self) -> str | None:
         """The metric that compares all solvers as distributions."""
         return next((name for name in SAMPLE_MEASURES if name in self.measures), None)
@@ -109,9 +113,9 @@ class Family:
         return tuple(sorted({nfe for panel in self.panels for nfe in panel.nfes}))
 
     @property
-    def measures(self) -> tuple[str, ...]:
-        """The metric that ranks deterministic solvers and the one that compares all, where the family has them."""
-        return tuple(name for name in dict.fromkeys((self.panels[0].main, self.panels[0].overall)) if name)
+    def headline(self) -> tuple[str, ...]:
+        """The metric that ranks deterministic solvers and the one that compares all, those that some panel has."""
+        return tuple(dict.fromkeys(name for panel in self.panels for name in panel.headline))
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,12 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
+def stem_of(row: Mapping[str, Any]) -> str:
+    """The name of the files of a row without the suffix, also of a row that an older version hashed otherwise."""
+    cell = Cell.from_config(row["config"])
+    return cell.stem.removesuffix(cell.hash[:16]) + row["hash"][:16]
+
+
 def families(found: Iterable[Panel]) -> tuple[Family, ...]:
     """The panels, those that differ in nothing but the grid together, in the order of their first."""
     grouped: dict[str, list[Panel]] = {}
@@ -178,13 +188,22 @@ def winners(panels: Panel | Family, measure: str) -> list[Winner]:
     being many (:func:`scoresde.bench.paired.holm`). Numbers that cannot be paired are told apart where their intervals
     do not overlap.
     """
-    members = (panels,) if isinstance(panels, Panel) else panels.panels
+    members = _members(panels)
     return [_winner(nfe, ranked) for nfe in panels.nfes if (ranked := _ranked(members, nfe, measure))]
+
+
+def ranking(panels: Panel | Family, nfe: int, measure: str) -> list[str]:
+    """The solvers, or solvers and grids, that have that metric at that budget, the best first."""
+    return [entry.label for entry in _ranked(_members(panels), nfe, measure)]
 
 
 def label_in(panels: Sequence[Panel], panel: Panel, series: Series) -> str:
     """The solver's name, with the grid's where there are several."""
     return series.label if len(panels) == 1 else f"{series.label} on {panel.grid}"
+
+
+def _members(panels: Panel | Family) -> tuple[Panel, ...]:
+    return (panels,) if isinstance(panels, Panel) else panels.panels
 
 
 @dataclass(frozen=True)
@@ -300,7 +319,7 @@ def _point(nfe: int, rows: list[Mapping[str, Any]], pooled: Mapping[tuple[str, .
         estimates | {name: {ALL: estimate} for name, estimate in together.items()},
         _classes(rows),
         tuple(1000 * row["seconds"]["sampling"] / row["config"]["samples"] for row in rows),
-        Cell.from_config(rows[0]["config"]).stem,
+        stem_of(rows[0]),
     )
 
 

@@ -52,7 +52,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """One series: its name, its number (colour and marker), whether it is drawn dashed, and its dots by rising budget."""
+    """One series: its name, its number (colour and marker), whether it is drawn dashed, and its dots by budget."""
 
     label: str
     number: int
@@ -298,8 +298,6 @@ def _dot(line: Line, dot: Dot, across: _Axis, up: _Axis) -> str:
 
 
 def _svg(parts: Sequence[str], description: str, kind: str = "curve") -> str:
-    return (
-        f'<svg class="chart {kind}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description, quote=True)}">'
-        + "".join(parts)
-        + "</svg>"
-    )
+    label = escape(description, quote=True)
+    head = f'<svg class="chart {kind}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
+    return "".join([head, *parts, "</svg>"])

@@ -9,10 +9,10 @@ from typing import Any
 from scoresde.bench.analysis import failures, families, panels
 from scoresde.bench.charts import number
 from scoresde.bench.measures import MEASURES
+from scoresde.bench.report.cells import columns_of, row_view
 from scoresde.bench.report.facts import environment, suite_toml
 from scoresde.bench.report.grid import grid_views
 from scoresde.bench.report.panel import panel_view, series_numbers
-from scoresde.bench.report.cells import columns_of, row_view
 from scoresde.bench.report.verdicts import verdict_view
 from scoresde.bench.store import Store, write_atomically
 from scoresde.bench.suite import Cell, Suite, suite_from_dict

@@ -12,7 +12,7 @@ from scoresde.bench.report.heat import heat_view
 
 def grid_views(family: Family) -> list[dict[str, Any]]:
     """One heat map for each of the family's metrics; none where there is only one grid."""
-    return [_view(family, measure) for measure in family.measures] if len(family.panels) > 1 else []
+    return [_view(family, measure) for measure in family.headline] if len(family.panels) > 1 else []
 
 
 def _view(family: Family, measure: str) -> dict[str, Any]:
@@ -38,5 +38,7 @@ def _view(family: Family, measure: str) -> dict[str, Any]:
         for series in panel.series
         if any(measure in point.metrics for point in series.points.values())
     )
-    heat = heat_view(list(measured), [panel.grid for panel in family.panels], list(marks), at, marks, MEASURES[measure].loss)
+    heat = heat_view(
+        list(measured), [panel.grid for panel in family.panels], list(marks), at, marks, MEASURES[measure].loss
+    )
     return {"title": f"{family.panels[0].target} · {family.panels[0].sde}", "measure": MEASURES[measure], "heat": heat}

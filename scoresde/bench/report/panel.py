@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scoresde.bench import charts
-from scoresde.bench.analysis import Panel, Point, Series, Winner, pareto_front, winners
+from scoresde.bench.analysis import Panel, Point, Series, Winner, pareto_front, ranking, winners
 from scoresde.bench.charts import Dot, Line, number
 from scoresde.bench.measures import MEASURES
 from scoresde.bench.paired import Summary
@@ -31,8 +31,7 @@ def panel_view(panel: Panel, anchor: tuple[str, str], numbers: Mapping[str, int]
     """Everything that the template shows of a panel, as plain values."""
     from markupsafe import Markup
 
-    main = [name for name in dict.fromkeys((panel.main, panel.overall)) if name]
-    order = dict.fromkeys((*main, *panel.measures))
+    order = dict.fromkeys((*panel.headline, *panel.measures))
     shown = _shown(panel)
     return {
         "id": anchor[0],
@@ -55,13 +54,8 @@ def panel_view(panel: Panel, anchor: tuple[str, str], numbers: Mapping[str, int]
             }
             for series in panel.series
         ],
-        "tables": [_table(panel, name) for name in main],
-        "charts": [
-            chart
-            for name in order
-            for chart in (_curve(panel, name, numbers), _cost(panel, name, numbers) if name in main and MEASURES[name].best is None else None)
-            if chart
-        ],
+        "tables": [_table(panel, name) for name in panel.headline],
+        "charts": [chart for name in order for chart in _charts(panel, name, numbers)],
         "classes": _classes(panel),
         "pictures": samples_view(panel, store),
         "ways": ways_view(panel, store),
@@ -73,11 +67,10 @@ def _shown(panel: Panel) -> frozenset[str]:
     if len(panel.series) <= MANY:
         return frozenset(series.label for series in panel.series)
     ranks: dict[str, list[int]] = {series.label: [len(panel.series)] for series in panel.series}
-    for name in {panel.main, panel.overall} - {None}:
+    for name in panel.headline:
         for nfe in panel.nfes:
-            there = [s for s in panel.series if nfe in s.points and name in s.points[nfe].metrics]
-            for rank, series in enumerate(sorted(there, key=lambda s: MEASURES[name].loss(s.points[nfe].metrics[name].value))):
-                ranks[series.label].append(rank)
+            for rank, label in enumerate(ranking(panel, nfe, name)):
+                ranks[label].append(rank)
     best = sorted(ranks, key=lambda label: (min(ranks[label]), sum(ranks[label]) / len(ranks[label])))
     return frozenset(best[:FEW])
 
@@ -141,6 +134,13 @@ def _class_view(panel: Panel, measure: str, names: Sequence[str]) -> dict[str, A
 # ---- charts ----------------------------------------------------------------------------------------------------------
 
 
+def _charts(panel: Panel, measure: str, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
+    """A metric by network calls and, if it is one of the headline and smaller is better, by time."""
+    timed = measure in panel.headline and MEASURES[measure].best is None
+    found = (_curve(panel, measure, numbers), _cost(panel, measure, numbers) if timed else None)
+    return [chart for chart in found if chart is not None]
+
+
 def _curve(panel: Panel, measure: str, numbers: Mapping[str, int]) -> dict[str, Any] | None:
     lines = _lines(panel, measure, numbers, lambda point: (point.nfe, None))
     if not lines:
@@ -158,7 +158,8 @@ def _cost(panel: Panel, measure: str, numbers: Mapping[str, int]) -> dict[str, A
         return None
     svg = charts.cost_chart(lines, pareto_front(points), COST_LABEL, MEASURES[measure].axis)
     caption = (
-        "Dotted step line: the Pareto front, what no other point beats in both. Time: the median seed; boxes: fastest to slowest seed, and the 95 % interval."
+        "Dotted step line: the Pareto front, what no other point beats in both. Time is that of the median seed; "
+        "boxes span the fastest to the slowest seed, and the 95 % interval."
     )
     return _figure(f"{MEASURES[measure].label} by time", svg, caption)
 

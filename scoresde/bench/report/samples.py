@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoresde.bench import pictures
 from scoresde.bench.analysis import Panel
+from scoresde.bench.measures import MEASURES
 from scoresde.bench.report.heat import usual
 from scoresde.bench.store import Store
 
@@ -93,12 +94,13 @@ def ways_view(panel: Panel, store: Store) -> dict[str, Any] | None:
 
 
 def _most_exact(panel: Panel, places: Sequence[tuple[str, int]]) -> tuple[str, int] | None:
-    """The solver and budget with the smallest main metric."""
+    """The solver and budget with the smallest error from the same noise."""
     found = {
-        (series.label, nfe): point.metrics[panel.main].value
+        (series.label, nfe): point.metrics[name].value
         for series in panel.series
         for nfe, point in series.points.items()
-        if panel.main in point.metrics
+        for name in panel.headline
+        if MEASURES[name].same_seed and name in point.metrics
     }
     known = [place for place in places if place in found]
     return min(known, key=lambda place: found[place]) if known else None

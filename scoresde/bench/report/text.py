@@ -9,17 +9,17 @@ from scoresde.bench.paired import Summary
 
 
 def interval(summary: Summary) -> str:
-    """"0.5 to 0.7"; empty for a number without error."""
+    """The interval as "0.5 to 0.7"; empty for a number without error."""
     return "" if summary.low == summary.high else f"{number(summary.low)} to {number(summary.high)}"
 
 
 def reach(summary: Summary) -> str:
-    """"± 0.1", half the interval; empty for a number without error."""
+    """Half the interval as "± 0.1"; empty for a number without error."""
     return "" if summary.low == summary.high else f"± {number((summary.high - summary.low) / 2, 2)}"
 
 
 def listed(words: Sequence[str]) -> str:
-    """"a", "a and b", "a, b and c"."""
+    """The words as "a", "a and b" or "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 

@@ -17,7 +17,7 @@ def verdict_view(family: Family, anchor: tuple[str, str]) -> dict[str, Any]:
     deterministic = sum(not series.stochastic for panel in family.panels for series in panel.series)
     every = sum(len(panel.series) for panel in family.panels)
     views = []
-    for name in family.measures:
+    for name in family.headline:
         measure, ranked = MEASURES[name], winners(family, name)
         among = f"{deterministic} deterministic" if measure.same_seed else str(every)
         views.append(
