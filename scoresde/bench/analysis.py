@@ -191,7 +191,7 @@ def _ranked(panels: Sequence[Panel], nfe: int, measure: str) -> list[tuple[str, 
         for series in panel.series
         if nfe in series.points and measure in series.points[nfe].metrics
     ]
-    return sorted(there, key=lambda pair: pair[1].metrics[measure].value)
+    return sorted(there, key=lambda pair: MEASURES[measure].loss(pair[1].metrics[measure].value))
 
 
 def _winner(nfe: int, measure: str, ranked: Sequence[tuple[str, Point]]) -> Winner:
