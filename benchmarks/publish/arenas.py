@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scoresde.bench.analysis import SAMPLE_MEASURES
-from scoresde.bench.compare import apart
-from scoresde.bench.paired import Plain, Summary, over_seeds, paired_by_seed
+from scoresde.bench.compare import losing
+from scoresde.bench.paired import Plain, Summary, over_seeds
 from scoresde.bench.results import Results, Row
 from scoresde.bench.suite import Cell, Choice, canonical_json
 
@@ -112,9 +112,8 @@ class Arena:
 
 def _call(nfe: int, metric: str, ours: tuple[Entrant, Summary], theirs: tuple[Entrant, Summary]) -> Call:
     (our, mine), (their, value) = ours, theirs
-    found = paired_by_seed(their.numbers[metric][nfe], our.numbers[metric][nfe])
     ratio = value.value / mine.value if min(value.low, mine.low) > 0 else None
-    return Call(nfe, their, value, ratio, apart(mine, value) if found is None else found, found is not None)
+    return Call(nfe, their, value, ratio, *losing(metric, our.numbers[metric][nfe], their.numbers[metric][nfe]))
 
 
 def arenas(results: Results) -> list[Arena]:

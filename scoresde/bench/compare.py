@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoresde.bench.charts import number
 from scoresde.bench.measures import MEASURES
-from scoresde.bench.paired import Summary, holm, over_seeds, paired_by_seed
+from scoresde.bench.paired import Plain, Summary, holm, over_seeds, paired_by_seed
 from scoresde.bench.results import Results, Row
 from scoresde.bench.suite import Cell, canonical_json
 from scoresde.errors import choose
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 FAMILY = 0.05  # what an adjusted p-value must be below
 TOLERANCE = 1e-3  # of A's value: a smaller change is none, whatever its interval (rounding differs between machines)
-FIELDS = tuple(field.name for field in fields(Cell))
+FIELDS = {field.name: field for field in fields(Cell)}
 
 
 @dataclass(frozen=True)
 class Change:
     """One metric of one solver at one budget, in A and in B, over the seeds that both have.
 
-    difference: B - A, with its 95 % interval. paired: whether that interval knows that A and B share their noise.
-    tolerance: what the difference must exceed, in the metric's units. adjusted: its p-value, adjusted by Holm's method
-    for all the comparisons of the two sets of results.
+    difference: how much worse B is, with its 95 % interval: B - A, where smaller is better. paired: whether that
+    interval knows that A and B share their noise. tolerance: what the difference must exceed, in the metric's units.
+    adjusted: its p-value, adjusted by Holm's method for all the comparisons of the two sets of results.
     """
 
     panel: str
@@ -164,7 +164,8 @@ def _by_recipe(rows: Iterable[Row], across: Collection[str], side: str) -> dict[
 def _key(row: Row, left_out: Collection[str]) -> str:
     """The recipe as text, the seeds of a pooled row with it; fields that older files lack have their defaults."""
     config = {**_cell(row).config, "seed": row["config"]["seed"]}
-    return canonical_json([{key: config[key] for key in FIELDS if key not in left_out}, row.get("seeds")])
+    kept = {key: value for key, value in config.items() if key not in ("schema", *left_out)}
+    return canonical_json([kept, row.get("seeds")])
 
 
 def _cell(row: Row) -> Cell:
@@ -193,17 +194,33 @@ def _changes(
         of_a = {a["config"]["seed"]: a["metrics"][name] for a, _ in pairs}
         of_b = {a["config"]["seed"]: b["metrics"][name] for a, b in pairs}
         mean_a, mean_b = over_seeds(of_a.values()), over_seeds(of_b.values())
-        found = paired_by_seed(of_b, of_a)
-        difference = apart(mean_a, mean_b) if found is None else found
+        difference, known = losing(name, of_a, of_b)
         cell, limit = _cell(pairs[0][0]), tolerance * abs(mean_a.value)
         where = (_panel(pairs[0][0]), cell.solver.label, cell.nfe, name)
-        yield Change(*where, mean_a, mean_b, difference, found is not None, limit, 1.0)
+        yield Change(*where, mean_a, mean_b, difference, known, limit, 1.0)
+
+
+def losing(metric: str, of_a: Mapping[Any, Plain], of_b: Mapping[Any, Plain]) -> tuple[Summary, bool]:
+    """How much worse B is than A by that metric, from their estimates by seed; and whether the interval is paired.
+
+    It is the difference B - A, but of the distances from the best value where that is not the smallest one.
+    """
+    a, b = ({seed: _loss(metric, one) for seed, one in each.items()} for each in (of_a, of_b))
+    found = paired_by_seed(b, a)
+    return (apart(over_seeds(a.values()), over_seeds(b.values())), False) if found is None else (found, True)
+
+
+def _loss(metric: str, plain: Plain) -> Plain:
+    if metric not in MEASURES or MEASURES[metric].best is None:
+        return plain
+    loss = MEASURES[metric].loss
+    return {**plain, "value": loss(plain["value"]), "left": [loss(value) for value in plain.get("left", ())]}
 
 
 def apart(a: Summary, b: Summary) -> Summary:
     """``b - a`` as if they shared nothing, for files that do not keep what a paired interval needs."""
     se, degrees, value = math.hypot(a.se, b.se), min(a.degrees, b.degrees), b.value - a.value
-    reach = student_quantile(0.5 + LEVEL / 2, min(degrees, 1e9)) * se
+    reach = student_quantile(0.5 + LEVEL / 2, int(min(degrees, 1e9))) * se
     return Summary(value, value - reach, value + reach, se, a.seeds, degrees)
 
 
@@ -227,11 +244,11 @@ def _paces(pairs: Iterable[tuple[Row, Row]]) -> Iterator[Pace]:
         ratio = b["seconds"]["sampling"] / a["seconds"]["sampling"]
         logs.setdefault((_panel(a), _cell(a).solver.label), []).append(math.log(ratio))
     for (panel, solver), found in logs.items():
-        middle, reach = fmean(found), math.inf
+        low, high, middle = 0.0, math.inf, fmean(found)
         if len(found) > 1:
             reach = student_quantile(0.5 + LEVEL / 2, len(found) - 1) * stdev(found) / math.sqrt(len(found))
-        ends = (math.exp(min(middle + sign * reach, 700.0)) for sign in (-1, 1))
-        yield Pace(panel, solver, math.exp(middle), *ends, len(found))
+            low, high = math.exp(middle - reach), math.exp(middle + reach)
+        yield Pace(panel, solver, math.exp(middle), low, high, len(found))
 
 
 def _finite(value: Any) -> Any:
@@ -265,7 +282,7 @@ def show(comparison: Comparison, console: Console, *, everything: bool = False) 
 
 
 def _table(title: str, changes: Sequence[Change]) -> Table:
-    table = _empty(title, "solver", "NFE", "A", "B", "B − A, 95 % interval", "B is")
+    table = _empty(title, "solver", "NFE", "A", "B", "worse by, 95 % interval", "B is")
     for one in sorted(changes, key=lambda one: (one.solver, one.nfe)):
         d = one.difference
         interval = f"{number(d.value)} [{number(d.low)}, {number(d.high)}]" + ("" if one.paired else " unpaired")
