@@ -102,9 +102,11 @@ def merge(parts: Iterable[Results]) -> tuple[Results, list[Conflict]]:
         pooled = {**part.pooled, **pooled}
         for row in part.rows:
             known = rows.setdefault(row["hash"], row)
+            if row["status"] != "ok":
+                continue
             if known["status"] != "ok":
                 rows[row["hash"]] = row
-            elif row["status"] == "ok" and (names := _differing(known, row)):
+            elif names := _differing(known, row):
                 conflicts.append(Conflict(known, row, names))
     return Results(tuple(rows.values()), pooled, run), conflicts
 
