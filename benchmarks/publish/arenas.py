@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scoresde.bench.analysis import SAMPLE_MEASURES
-from scoresde.bench.compare import losing
+from scoresde.bench.compare import TOLERANCE, losing
 from scoresde.bench.paired import Plain, Summary, over_seeds
 from scoresde.bench.results import Results, Row
 from scoresde.bench.suite import Cell, Choice, canonical_json
@@ -48,7 +48,8 @@ class Call:
     """The best of a package beside the best of ours at one budget, by one metric.
 
     ratio: their value over ours; None where one is not above zero beyond doubt. difference: theirs minus ours, with its
-    interval. paired: whether that interval knows that both started at the same noise.
+    interval. paired: whether that interval knows that both started at the same noise. tolerance: what the difference
+    must exceed; the same method in two libraries differs by its rounding.
     """
 
     nfe: int
@@ -57,13 +58,14 @@ class Call:
     ratio: float | None
     difference: Summary
     paired: bool
+    tolerance: float
 
     @property
     def verdict(self) -> str:
         """Of theirs: "worse", "better" or "no difference", as the interval of the difference says."""
-        if self.difference.low > 0:
+        if self.difference.low > self.tolerance:
             return "worse"
-        return "better" if self.difference.high < 0 else "no difference"
+        return "better" if self.difference.high < -self.tolerance else "no difference"
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,11 @@ class Arena:
 
     @property
     def headlines(self) -> tuple[str, ...]:
-        """The metrics that the tables show."""
-        measured = {metric for one in self.entrants for metric in one.numbers}
+        """The metrics that the tables show: those that every package has."""
+        by_package = (
+            {m for one in self.entrants if one.package == name for m in one.numbers} for name in self.packages
+        )
+        measured = set.intersection(*by_package)
         first = (next((name for name in names if name in measured), None) for names in HEADLINES)
         return tuple(name for name in first if name is not None)
 
@@ -113,7 +118,8 @@ class Arena:
 def _call(nfe: int, metric: str, ours: tuple[Entrant, Summary], theirs: tuple[Entrant, Summary]) -> Call:
     (our, mine), (their, value) = ours, theirs
     ratio = value.value / mine.value if min(value.low, mine.low) > 0 else None
-    return Call(nfe, their, value, ratio, *losing(metric, our.numbers[metric][nfe], their.numbers[metric][nfe]))
+    difference, paired = losing(metric, our.numbers[metric][nfe], their.numbers[metric][nfe])
+    return Call(nfe, their, value, ratio, difference, paired, TOLERANCE * abs(mine.value))
 
 
 def arenas(results: Results) -> list[Arena]:
