@@ -15,33 +15,34 @@ from scoresde.bench.store import write_atomically
 
 HERE = Path(__file__).resolve().parent.parent
 MEASURED = HERE.parent / "docs" / "measured"
-COST = "step-cost"  # the section that other scripts measure
 _SECTION = re.compile(r"(<!-- begin ([\w-]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
 
 def publish(folder: Path, measured: Path = MEASURED) -> dict[Path, str]:
     """All files that follow from the packed results in ``folder``/results: their paths and their content.
 
-    Those are ``folder``/README.md, with what stands between its markers made anew, and ``folder``/figures. A section
-    whose results are missing says so.
+    Those are ``folder``/README.md, with what stands between its markers made anew, and ``folder``/figures. What has no
+    packed results is what another script ``measured`` under that name; a section that has neither says so.
     """
     files: dict[Path, str] = {}
 
     def made(match: re.Match[str]) -> str:
         name, path = match[2], folder / "results" / f"{match[2]}{SUFFIX}"
-        if name == COST:
-            text = "\n".join(one.read_text(encoding="utf-8") for one in sorted(measured.glob(f"{COST}*.md")))
-        elif path.exists():
+        if path.exists():
             results = load(path)
             found = arenas(results)
             text = section(name, results, found)
             files.update({folder / "figures" / file: svg for file, svg in figures(name, found).items()})
         else:
-            text = "Not run yet.\n"
-        return f"{match[1]}\n{text}\n{match[3]}"
+            text = "\n".join(map(_measured, sorted(measured.glob(f"{name}*.md"))))
+        return f"{match[1]}\n{text or 'Not run yet.'}\n\n{match[3]}"
 
     page = folder / "README.md"
     return {page: _SECTION.sub(made, page.read_text(encoding="utf-8")), **files}
+
+
+def _measured(path: Path) -> str:
+    return f"**{path.stem.replace('-', ' ').capitalize()}**\n\n{path.read_text(encoding='utf-8')}"
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ def section(name: str, results: Results, found: Sequence[Arena]) -> str:
     """Everything between the markers of one suite: how it was run, the score, the losses, each target, what failed."""
     parts = [_run(results), _score(found), _losses(found)]
     parts += [_arena(name, arena) for arena in found]
-    return "\n".join([*parts, _failures(results)]).strip() + "\n"
+    return "\n".join([*parts, _failures(results)]).strip()
 
 
 # ---- how it was run --------------------------------------------------------------------------------------------------
