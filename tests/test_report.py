@@ -6,17 +6,17 @@ import json
 import re
 import shutil
 import time
-import tomllib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from scoresde.bench.files import read_suite
 from scoresde.bench.report import render, write_report
 from scoresde.bench.report.facts import suite_toml
 from scoresde.bench.store import Store
-from scoresde.bench.suite import Cell, Suite, choice, suite_from_dict, suite_to_dict
+from scoresde.bench.suite import Cell, Suite, choice, suite_to_dict
 from tests.made_up_bench import SOLVERS, made_up_folder, made_up_row, made_up_suite
 
 
@@ -226,7 +226,7 @@ def test_peers_and_memory_are_told(page: str):
 def test_the_suite_on_the_page_is_the_suite(page: str):
     suite = made_up_suite()
     text = suite_toml(suite_to_dict(suite))
-    assert suite_from_dict(tomllib.loads(text)) == suite
+    assert read_suite(text, "page.toml") == suite
     assert text.splitlines()[0] == 'name = "made-up"'
     assert "target = &#34;mixture&#34;" in page
 
