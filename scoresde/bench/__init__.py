@@ -6,6 +6,8 @@
 * :mod:`~scoresde.bench.evaluate`: draws one cell, calls counted; :mod:`~scoresde.bench.measuring`: its metrics.
 * :mod:`~scoresde.bench.analysis`: from rows to panels; :mod:`~scoresde.bench.table` and
   :mod:`~scoresde.bench.report` show them.
+* :mod:`~scoresde.bench.results`: rows of several folders or of a packed file; :mod:`~scoresde.bench.export` makes
+  tables of them, :mod:`~scoresde.bench.compare` says what changed between two runs.
 
 From Python, what `scoresde bench smoke` does::
 

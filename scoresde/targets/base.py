@@ -120,7 +120,7 @@ class Target(ABC):
     # -- what a target states: flat float64 batches (B, d), noise levels (B, 1) or (1, 1) ------------------------------
     @property
     @abstractmethod
-    def _singular(self) -> bool:
+    def singular(self) -> bool:
         """Whether x_0 itself has no density."""
 
     @property
@@ -158,7 +158,7 @@ class Target(ABC):
 
     # -- checks and shapes --------------------------------------------------------------------------------------------
     def _need_density(self, what: str, sigma: float | Tensor) -> None:
-        if self._singular and bool((torch.as_tensor(sigma) == 0).any()):
+        if self.singular and bool((torch.as_tensor(sigma) == 0).any()):
             raise ValueError(f"{what} has sigma = 0, where this {type(self).__name__} has no density; use sigma > 0")
 
     def _check(self, x: Tensor) -> None:

@@ -127,7 +127,8 @@ class Gaussian(Target):
         return self.eigenvalues.reshape(-1)
 
     @property
-    def _singular(self) -> bool:
+    def singular(self) -> bool:
+        """Whether x_0 itself has no density."""
         return bool((self.eigenvalues == 0).any())
 
     @property
