@@ -107,7 +107,8 @@ class GaussianMixture(Target):
         return self.means.reshape(len(self.weights), -1)
 
     @property
-    def _singular(self) -> bool:
+    def singular(self) -> bool:
+        """Whether x_0 itself has no density."""
         return bool((self._values == 0).any())
 
     @property
