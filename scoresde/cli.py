@@ -225,6 +225,65 @@ def report(
 
 
 @app.command()
+def export(
+    sources: Annotated[list[Path], typer.Argument(help="Results folders or packed files, then the table to write.")],
+    pooled: Annotated[bool, typer.Option("--pooled", help="Also the metrics over all seeds.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="One row a cell, its metrics side by side.")] = False,
+) -> None:
+    """Write results as one table: FOLDER... OUT.csv or OUT.parquet.
+
+    One row a cell and metric. Several folders are merged; a cell that more than one holds is there once.
+    """
+    from scoresde.bench.export import export as write
+    from scoresde.bench.results import load, merge
+
+    with user_errors():
+        *folders, out = sources
+        if not folders:
+            raise ValueError(f"name a results folder and the file to write, got {str(out)!r} alone")
+        merged, conflicts = merge(load(folder) for folder in folders)
+        count = write(merged, out, pooled=pooled, wide=wide)
+    for conflict in conflicts:
+        print(f"warning: {conflict}", file=sys.stderr)
+    print(f"{out}: {count} rows of {len(merged.rows)} cells")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="The baseline: a results folder or a packed file.")],
+    b: Annotated[Path, typer.Argument(help="What is judged, likewise.")],
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeat for more.")] = None,
+    across: Annotated[
+        list[str] | None, typer.Option(help="Match cells that differ in this field (device, dtype, ...); repeatable.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="Relative change that is none.")] = 1e-3,
+    everything: Annotated[bool, typer.Option("--all", help="Show also what did not change.")] = False,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the whole comparison to this file.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit code 1 if B is surely worse anywhere, or fails.")
+    ] = False,
+) -> None:
+    """Compare two sets of results: versions, machines, data types.
+
+    Cells of one recipe are compared from the same noise; a difference is called one only when its interval says so.
+    """
+    import json
+
+    from scoresde.bench import compare as comparing
+    from scoresde.bench.results import load
+    from scoresde.bench.store import write_atomically
+
+    with user_errors():
+        found = comparing.compare(load(a), load(b), metrics=metric or [], across=across or [], tolerance=tolerance)
+    comparing.show(found, console(), everything=everything)
+    if out is not None:
+        write_atomically(out, (json.dumps(found.data, indent=1, allow_nan=False) + "\n").encode())
+    if strict and found.regressions:
+        print(f"{len(found.regressions)} regressions; the first: {found.regressions[0]}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
 def sample(
     model: Annotated[str, typer.Option(help="A shipped model: digits.")] = "digits",
     solver: Annotated[str, typer.Option(help="A name of `scoresde solvers`.")] = "dpmpp-2m",
