@@ -23,7 +23,7 @@ from scoresde.errors import Mistakes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from scoresde.bench.suite import Suite
+    from scoresde.bench.suite import Cell, Suite
 
 app = typer.Typer(
     name="scoresde",
@@ -146,6 +146,7 @@ def bench(
             raise ValueError(
                 f"--only {' '.join(only or [])!r} matches none of the suite's cells; the first is {first!r}"
             )
+        cells = _with_packages(cells, chosen)
     used = set_threads(threads)
     folder = out if out is not None else Path("results") / Path(suite).stem
 
@@ -190,6 +191,18 @@ def _chosen_suite(name: str, sets: list[str], seeds: int | None, samples: int | 
     chosen = chosen if seeds is None else chosen.with_seeds(seeds)
     chosen = chosen if samples is None else chosen.with_samples(samples)
     return chosen if device == "cpu" else chosen.on(device)
+
+
+def _with_packages(cells: list[Cell], suite: Suite) -> list[Cell]:
+    """The cells whose samplers are installed; what is left out is said."""
+    from scoresde.bench.names import installed
+
+    kept, missing = installed(cells, suite.plugins)
+    for reason, count in missing.items():
+        print(f"{count} cells left out: {reason}", file=sys.stderr)
+    if not kept:
+        raise ValueError("no sampler of the suite is installed")
+    return kept
 
 
 @app.command()

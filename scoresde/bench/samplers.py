@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from scoresde.bench.problems.code import working_directory
 from scoresde.bench.suite import Cell, Choice
 from scoresde.catalogue import get_solver
 from scoresde.denoiser import BaseDenoiser
@@ -116,8 +117,15 @@ def prepare(cell: Cell, sde: SDE, plugins: Iterable[str] = ()) -> Prepared:
 
 
 def samplers(plugins: Iterable[str]) -> dict[str, Factory]:
-    """All samplers that these modules offer, by name."""
-    return {name: factory for plugin in plugins for name, factory in import_module(plugin).SAMPLERS.items()}
+    """All samplers that these modules offer, by name; modules in the working directory are found too.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: it has no ``SAMPLERS``.
+    """
+    with working_directory():
+        modules = [import_module(plugin) for plugin in plugins]
+    return {name: factory for module in modules for name, factory in module.SAMPLERS.items()}
 
 
 def _ours(cell: Cell, sde: SDE) -> Prepared:
