@@ -4,15 +4,14 @@ line.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from scoresde.bench.evaluate import DTYPES
 from scoresde.bench.measures import MEASURES
 from scoresde.bench.problems import check_target
-from scoresde.bench.samplers import make_grid, make_process, make_sde, prepare, samplers
-from scoresde.bench.suite import Cell, Choice
+from scoresde.bench.samplers import make_grid, make_process, samplers
+from scoresde.bench.suite import Choice
 from scoresde.catalogue import get_solver
 from scoresde.errors import choose
 
@@ -31,23 +30,6 @@ def check_name(field: str, value: Any, plugins: Sequence[str] = ()) -> None:
     check = CHECKS.get(field)
     if check is not None:
         check(value, plugins)
-
-
-def installed(cells: Collection[Cell], plugins: Sequence[str]) -> tuple[list[Cell], dict[str, int]]:
-    """The cells whose samplers can be imported, and why the others cannot, with the number of cells of each reason.
-
-    So one suite compares with as many libraries as there are on a machine.
-    """
-    reasons: dict[str, str] = {}
-    for cell in {cell.solver.name: cell for cell in cells if "/" in cell.solver.name}.values():
-        try:
-            prepare(cell, make_sde(cell), plugins)
-        except ImportError as error:
-            reasons[cell.solver.name] = str(error)
-        except ValueError:
-            pass  # not of the package: checked before the run
-    missing = Counter(reasons[cell.solver.name] for cell in cells if cell.solver.name in reasons)
-    return [cell for cell in cells if cell.solver.name not in reasons], dict(missing)
 
 
 def _solver(value: Choice, plugins: Sequence[str]) -> None:
