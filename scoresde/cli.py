@@ -23,7 +23,6 @@ from scoresde.errors import Mistakes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from scoresde.bench.suite import Suite
 
 app = typer.Typer(
     name="scoresde",
@@ -138,32 +137,26 @@ def bench(
     """
     from dataclasses import replace
 
-    with user_errors():
-        chosen = _chosen_suite(suite, sets or [], seeds, samples, device)
-        cells = [cell for cell in chosen.cells() if all(word in cell.label for word in only or [])]
-        if not cells:
-            first = chosen.cells()[0].label
-            raise ValueError(
-                f"--only {' '.join(only or [])!r} matches none of the suite's cells; the first is {first!r}"
-            )
-    used = set_threads(threads)
-    folder = out if out is not None else Path("results") / Path(suite).stem
-
+    from scoresde.bench.selection import select
     from scoresde.bench.store import Store
 
+    with user_errors():
+        chosen = select(suite, sets or (), seeds=seeds, samples=samples, device=device, only=only or ())
+    for reason, count in chosen.missing.items():
+        print(f"{count} cells left out: {reason}", file=sys.stderr)
+    used = set_threads(threads)
+    folder = out if out is not None else Path("results") / Path(suite).stem
     if dry_run:
         from scoresde.bench.dry_run import describe_run
 
-        for line in describe_run(cells, Store(folder), force, retry):
+        for line in describe_run(chosen.cells, Store(folder), force, retry):
             print(line)
         return
 
     from scoresde.bench.runner import Runner
     from scoresde.bench.table import show_progress, show_tables
 
-    runner = Runner(
-        Store(folder), chosen, cells=tuple(cells), command=repeat_command(), threads=used, force=force, retry=retry
-    )
+    runner = Runner(Store(folder), chosen.suite, chosen.cells, repeat_command(), threads=used, force=force, retry=retry)
     screen = console()
     try:
         with user_errors():
@@ -182,31 +175,20 @@ def bench(
         raise typer.Exit(1)
 
 
-def _chosen_suite(name: str, sets: list[str], seeds: int | None, samples: int | None, device: str) -> Suite:
-    from scoresde.bench.names import check_name
-    from scoresde.bench.suite import load_suite
-
-    chosen = load_suite(name, sets, check_name)
-    chosen = chosen if seeds is None else chosen.with_seeds(seeds)
-    chosen = chosen if samples is None else chosen.with_samples(samples)
-    return chosen if device == "cpu" else chosen.on(device)
-
-
 @app.command()
 def suites(
     name: Annotated[str | None, typer.Argument(help="Print the file of this one, to start your own from.")] = None,
 ) -> None:
     """List the suites that come with the library, or print one."""
-    from scoresde.bench.suite import load_suite
+    from scoresde.bench.selection import describe_suites
     from scoresde.bench.suite import suites as ours
     from scoresde.errors import choose
 
     with user_errors():
-        if name is not None:
+        if name is None:
+            print(*describe_suites(), sep="\n")
+        else:
             print(choose(name, ours(), "suite").read_text(encoding="utf-8"), end="")
-            return
-        for suite in map(load_suite, ours()):
-            print(f"{suite.name:<10} {len(suite.cells()):>6} cells  {suite.description}")
 
 
 @app.command()

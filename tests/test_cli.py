@@ -164,6 +164,25 @@ def test_samplers_of_plugins_are_known_by_their_names(tmp_path: Path, monkeypatc
     assert "plugin 'math' cannot be used" in refused(call("bench", path))
 
 
+def test_samplers_that_are_not_installed_are_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "absent_here.py").write_text(
+        "def row(cell, sde):\n    raise ImportError('x is missing; run: pip install x')\n"
+        "SAMPLERS = {'x/heun': row, 'x/euler': row}\n"
+    )
+    monkeypatch.chdir(tmp_path)  # where a plugin may lie
+    text = (
+        'plugins = "absent_here"\n[[blocks]]\ntarget = "mixture"\nsdes = "vp"\ngrids = "log-snr"\n'
+        'solvers = ["ddim", "x/heun", "x/euler"]\nnfes = [4, 5]\nseeds = 1\nsamples = 48\n'
+    )
+    Path("s.toml").write_text(text)
+    result = call("bench", "s.toml", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "4 cells left out: x is missing; run: pip install x\n"
+    assert "2 cells, 0 of them finished" in result.stdout
+    Path("s.toml").write_text(text.replace('"ddim", ', ""))
+    assert "no sampler of these cells is installed: x is missing" in call("bench", "s.toml").stderr
+
+
 def test_suites_lists_ours_and_prints_one(tmp_path: Path):
     from scoresde.bench.suite import load_suite, suites
 
