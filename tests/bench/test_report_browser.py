@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scoresde.bench.report import write_report
-from tests.made_up_bench import made_up_folder
+from tests.bench.made_up_report import made_up_folder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
