@@ -42,11 +42,20 @@ def test_a_packed_file_says_what_the_folder_says(tmp_path: Path, made_up: Result
         for name, found in theirs["metrics"].items():
             one = ours["metrics"][name]
             assert [one[key] for key in ("value", "low", "high", "se")] == pytest.approx(
-                [found[key] for key in ("value", "low", "high", "se")], rel=1e-7
+                [found[key] for key in ("value", "low", "high", "se")], rel=1e-5
             )
             widest = max(abs(value - found["value"]) for value in found["left"])
             assert one["left"] == pytest.approx(found["left"], abs=1e-3 * widest)
     assert pack(packed) == pack(folder)
+
+
+def test_leave_one_out_values_are_kept_where_they_are_wanted(tmp_path: Path, made_up: Results):
+    path = tmp_path / "made-up.jsonl.xz"
+    path.write_bytes(pack(made_up, left=["frechet_data"]))
+    packed = load(path)
+    assert {len(one["metrics"]["energy_data"]["left"]) for one in packed.rows if one["status"] == "ok"} == {0}
+    assert [len(metrics["frechet_data"]["left"]) for metrics in packed.pooled.values()] == [20]
+    assert len(path.read_bytes()) < 0.7 * len(pack(made_up))
 
 
 def test_what_is_no_results_is_said_to_be_none(tmp_path: Path):
