@@ -129,8 +129,8 @@ def _differing(row: Row, other: Row) -> tuple[str, ...]:
 def pack(results: Results, left: Collection[str] | None = None) -> bytes:
     """The content of a packed file; equal results give equal bytes.
 
-    The leave-one-out values, most of the file, are kept of the metrics in ``left`` (None: of all); without them a metric
-    can only be compared by unpaired intervals.
+    The leave-one-out values, most of the file, are kept of the metrics in ``left`` (None: of all); without them a
+    metric can only be compared by unpaired intervals.
     """
 
     def packed(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _bare(estimate: Row) -> Row:
 
 
 def _pack_estimate(estimate: Row) -> Row:
-    left, value = estimate.get("left", ()), estimate["value"]
+    left, value = estimate.get("left", ()), _short(estimate["value"])
     tick = float(f"{max((abs(one - value) for one in left), default=0.0) / TICKS:.3g}") or 1.0
     return {**_bare(estimate), "tick": tick, "left": [round((one - value) / tick) for one in left]}
 
