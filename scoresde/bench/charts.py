@@ -2,7 +2,8 @@
 to load.
 
 Colours are CSS classes (``s0`` to ``s9``) and every series has its own marker as well, so that no reader depends on
-colour. The legend is HTML beside the chart (:func:`marker_icon`), so that it covers no data.
+colour: a hundred series differ in one or the other. The legend is HTML beside the chart (:func:`marker_icon`), so that
+it covers no data. The drawing is small (460 by 330) so that its text stays readable on a phone.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from html import escape
 
 from scoresde.bench.analysis import Summary
 
-SERIES = 10  # how many colours the page defines; markers and colours repeat after that, in step with a dashed line
-WIDTH, HEIGHT = 560, 380
-LEFT, RIGHT, TOP, BOTTOM = 74, 16, 14, 52
+SERIES = 10  # how many colours the page defines; after that they repeat with other markers
+WIDTH, HEIGHT = 460, 330
+LEFT, RIGHT, TOP, BOTTOM = 70, 14, 12, 50
 
 # Closed outlines of about equal area around the origin; the last two are drawn as strokes.
 _MARKERS = (
@@ -38,16 +39,20 @@ _TICK_DIGITS = ((1,), (1, 3), (1, 2, 5), range(1, 10))
 
 @dataclass(frozen=True)
 class Dot:
-    """One point of a line: where, with what interval, and what a pointer over it says."""
+    """One point of a line: where, with what interval, and what a pointer over it says.
+
+    ``x_range`` makes its interval a box.
+    """
 
     x: float
     summary: Summary
     text: str
+    x_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Line:
-    """One series: its name, its number (colour and marker), whether it is drawn dashed, and its dots by rising x."""
+    """One series: its name, its number (colour and marker), whether it is drawn dashed, and its dots by rising budget."""
 
     label: str
     number: int
@@ -93,8 +98,9 @@ def number(value: float, digits: int = 3) -> str:
     """A number for people: three significant digits, plain from 0.001 to 99999, else powers of ten."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
+    mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")  # rounded: 0.9999 is 1.00, not 1.000
     if 1e-3 <= abs(value) < 1e5:
-        text = f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+        text = f"{float(mantissa) * 10 ** int(power):.{max(0, digits - 1 - int(power))}f}"
     else:
         text = f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
     return text.replace("-", "−")
@@ -131,14 +137,18 @@ def curve_chart(lines: Sequence[Line], x_label: str, y_label: str, floor: Summar
                 [_band(line, across, up), _path(line, across, up), *(_dot(line, d, across, up) for d in line.dots)],
             )
         )
-    return _svg(parts, f"{y_label} against {x_label}, one line a solver")
+    return _svg(parts, f"{y_label} against {x_label}, one line a solver. {_lowest(lines)}")
 
 
-def pareto_chart(lines: Sequence[Line], front: Sequence[tuple[float, float]], x_label: str, y_label: str) -> str:
-    """Error against cost on logarithmic axes, with the front of what no other beats in both as a step line."""
+def cost_chart(lines: Sequence[Line], front: Sequence[tuple[float, float]], x_label: str, y_label: str) -> str:
+    """Value against cost on logarithmic axes, as :func:`curve_chart`, where every dot has a cost of its own.
+
+    The front of what no dot beats in both is a step line.
+    """
     dots = [dot for line in lines for dot in line.dots]
     bottom, top = _value_range(dots, None)
-    across = _Axis(min(dot.x for dot in dots), max(dot.x for dot in dots), LEFT, WIDTH - RIGHT)
+    ends = [x for dot in dots for x in (dot.x, *(dot.x_range or ())) if x > 0]
+    across = _Axis(min(ends), max(ends), LEFT, WIDTH - RIGHT, pad=0.03)
     up = _Axis(bottom, top, HEIGHT - BOTTOM, TOP)
     ticks = across.ticks()
     parts = [_frame(across, up, ticks, [tick_label(value) for value in ticks], x_label, y_label)]
@@ -146,8 +156,11 @@ def pareto_chart(lines: Sequence[Line], front: Sequence[tuple[float, float]], x_
         steps = f"M{across(front[0][0]):.1f} {up(front[0][1]):.1f}"
         steps += "".join(f"H{across(cost):.1f}V{up(error):.1f}" for cost, error in front[1:])
         parts.append(f'<path class="front" d="{steps}H{WIDTH - RIGHT}"/>')
-    parts.extend(_group(line, [_dot(line, dot, across, up) for dot in line.dots]) for line in lines)
-    return _svg(parts, f"{y_label} against {x_label}, with the Pareto front")
+    for line in lines:
+        boxes = [_box(dot, across, up) for dot in line.dots]
+        marks = [_dot(line, dot, across, up) for dot in line.dots]
+        parts.append(_group(line, [*boxes, _path(line, across, up), *marks]))
+    return _svg(parts, f"{y_label} against {x_label}, one line a solver, with the Pareto front", "cost")
 
 
 def marker_icon(series: int, dashed: bool) -> str:
@@ -155,8 +168,22 @@ def marker_icon(series: int, dashed: bool) -> str:
     style = ' class="dashed"' if dashed else ""
     return (
         f'<svg class="icon s{series % SERIES}" viewBox="-13 -7 26 14" width="26" height="14" aria-hidden="true">'
-        f'<path d="M-13 0H13"{style}/><path class="mark" d="{_MARKERS[series % len(_MARKERS)]}"/></svg>'
+        f'<path d="M-13 0H13"{style}/><path class="mark" d="{_marker(series)}"/></svg>'
     )
+
+
+def _marker(series: int) -> str:
+    """Series of one colour have different markers."""
+    return _MARKERS[(series + series // SERIES) % len(_MARKERS)]
+
+
+def _lowest(lines: Sequence[Line]) -> str:
+    """What the chart shows, in words."""
+    best: dict[float, tuple[float, str]] = {}
+    for line in lines:
+        for dot in line.dots:
+            best[dot.x] = min(best.get(dot.x, (math.inf, "")), (dot.summary.value, line.label))
+    return "Lowest: " + "; ".join(f"{label} at {x:g}" for x, (_, label) in sorted(best.items())) + "."
 
 
 def _value_range(dots: Sequence[Dot], floor: Summary | None) -> tuple[float, float]:
@@ -206,6 +233,15 @@ def _floor_band(floor: Summary, up: _Axis) -> str:
     )
 
 
+def _box(dot: Dot, across: _Axis, up: _Axis) -> str:
+    if dot.x_range is None:
+        return ""
+    left, right = (across(x) for x in dot.x_range)
+    top, bottom = up(dot.summary.high), up(dot.summary.low)
+    width, height = max(right - left, 1.5), max(bottom - top, 1.5)
+    return f'<rect class="box" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+
+
 def _group(line: Line, parts: Sequence[str]) -> str:
     return f'<g class="s{line.number % SERIES}" data-series="{line.number}">{"".join(parts)}</g>'
 
@@ -226,16 +262,16 @@ def _path(line: Line, across: _Axis, up: _Axis) -> str:
 def _dot(line: Line, dot: Dot, across: _Axis, up: _Axis) -> str:
     x, y = across(dot.x), up(dot.summary.value)
     hollow = " hollow" if y >= HEIGHT - BOTTOM - 0.05 else ""
-    shape = _MARKERS[line.number % len(_MARKERS)]
+    shape = _marker(line.number)
     return (
         f'<path class="mark{hollow}" transform="translate({x:.1f} {y:.1f})" d="{shape}">'
         f"<title>{escape(dot.text)}</title></path>"
     )
 
 
-def _svg(parts: Sequence[str], description: str) -> str:
+def _svg(parts: Sequence[str], description: str, kind: str = "curve") -> str:
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description, quote=True)}">'
+        f'<svg class="chart {kind}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description, quote=True)}">'
         + "".join(parts)
         + "</svg>"
     )
