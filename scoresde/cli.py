@@ -18,6 +18,8 @@ try:
 except ImportError:  # the base installation is the library alone
     raise SystemExit("the scoresde command needs a few more packages: pip install 'scoresde[bench]'") from None
 
+from scoresde.errors import Mistakes
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -43,13 +45,16 @@ def user_errors() -> Iterator[None]:
     """A ValueError, TypeError or missing file or package inside is the user's to fix: one line, exit code 2."""
     try:
         yield
+    except Mistakes as error:
+        fail(*error.args)
     except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
         fail(str(error))
 
 
-def fail(message: str) -> NoReturn:
-    """Say what is wrong in one line on the error stream, and leave with exit code 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+def fail(*messages: str) -> NoReturn:
+    """Say what is wrong, each in one line on the error stream, and leave with exit code 2."""
+    for message in messages:
+        print("error: " + " ".join(message.split()), file=sys.stderr)
     raise typer.Exit(2)
 
 
@@ -99,7 +104,9 @@ def _root(
 
 @app.command()
 def bench(
-    suite: Annotated[str, typer.Argument(help="quick, smoke, or a TOML file that describes a suite.")] = "quick",
+    suite: Annotated[
+        str, typer.Argument(help="A name of `scoresde suites`, or a TOML file that describes a suite.")
+    ] = "quick",
     out: Annotated[
         Path | None, typer.Option(help="Results folder; runs into the same folder go on where it stands.")
     ] = None,
@@ -107,6 +114,12 @@ def bench(
         int | None, typer.Option(min=1, help="Seeds 0 to this minus one, in place of the suite's.")
     ] = None,
     samples: Annotated[int | None, typer.Option(min=2, help="Samples in every cell, in place of the suite's.")] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change the suite: nfes=5,10 or blocks.0.grids=edm; repeatable."
+        ),
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Run only cells whose line contains this; repeat to narrow.")
     ] = None,
@@ -114,7 +127,9 @@ def bench(
     device: Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Compute finished cells again.")] = False,
     retry: Annotated[bool, typer.Option("--retry-failed", help="Compute failed cells again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--list", "--dry-run", help="Print the cells and leave.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--list", "--dry-run", help="Print the cells and about how long they take.")
+    ] = False,
     report_page: Annotated[bool, typer.Option("--report/--no-report", help="Write the HTML report at the end.")] = True,
 ) -> None:
     """Run a benchmark and write its HTML report.
@@ -124,22 +139,28 @@ def bench(
     from dataclasses import replace
 
     with user_errors():
-        chosen = _chosen_suite(suite, seeds, samples, device)
+        chosen = _chosen_suite(suite, sets or [], seeds, samples, device)
         cells = [cell for cell in chosen.cells() if all(word in cell.label for word in only or [])]
         if not cells:
-            raise ValueError(f"--only {' '.join(only or [])!r} matches none of the suite's cells; --list prints them")
-    if dry_run:
-        for cell in cells:
-            print(cell.label)
-        print(f"{len(cells)} cells")
-        return
+            first = chosen.cells()[0].label
+            raise ValueError(
+                f"--only {' '.join(only or [])!r} matches none of the suite's cells; the first is {first!r}"
+            )
     used = set_threads(threads)
+    folder = out if out is not None else Path("results") / Path(suite).stem
+
+    from scoresde.bench.store import Store
+
+    if dry_run:
+        from scoresde.bench.dry_run import describe_run
+
+        for line in describe_run(cells, Store(folder), force, retry):
+            print(line)
+        return
 
     from scoresde.bench.runner import Runner
-    from scoresde.bench.store import Store
     from scoresde.bench.table import show_progress, show_tables
 
-    folder = out if out is not None else Path("results") / Path(suite).stem
     runner = Runner(
         Store(folder), chosen, cells=tuple(cells), command=repeat_command(), threads=used, force=force, retry=retry
     )
@@ -161,13 +182,31 @@ def bench(
         raise typer.Exit(1)
 
 
-def _chosen_suite(name: str, seeds: int | None, samples: int | None, device: str) -> Suite:
+def _chosen_suite(name: str, sets: list[str], seeds: int | None, samples: int | None, device: str) -> Suite:
+    from scoresde.bench.names import check_name
     from scoresde.bench.suite import load_suite
 
-    chosen = load_suite(name)
+    chosen = load_suite(name, sets, check_name)
     chosen = chosen if seeds is None else chosen.with_seeds(seeds)
     chosen = chosen if samples is None else chosen.with_samples(samples)
     return chosen if device == "cpu" else chosen.on(device)
+
+
+@app.command()
+def suites(
+    name: Annotated[str | None, typer.Argument(help="Print the file of this one, to start your own from.")] = None,
+) -> None:
+    """List the suites that come with the library, or print one."""
+    from scoresde.bench.suite import load_suite
+    from scoresde.bench.suite import suites as ours
+    from scoresde.errors import choose
+
+    with user_errors():
+        if name is not None:
+            print(choose(name, ours(), "suite").read_text(encoding="utf-8"), end="")
+            return
+        for suite in map(load_suite, ours()):
+            print(f"{suite.name:<10} {len(suite.cells()):>6} cells  {suite.description}")
 
 
 @app.command()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from statistics import median
 from typing import Any
 
 from scoresde.bench.measures import MEASURES, SAMPLE_MEASURES
@@ -36,8 +36,8 @@ class Point:
 
     @property
     def milliseconds(self) -> float:
-        """For one sample, on average over seeds."""
-        return math.fsum(self.times) / len(self.times)
+        """For one sample, of the median seed: one that the machine was busy with something else in does no harm."""
+        return median(self.times)
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,14 @@ class Panel:
 
     @property
     def main(self) -> str | None:
-        """The metric that ranks the deterministic solvers."""
-        return next((name for name in self.measures if MEASURES[name].same_seed), self.overall)
+        """The metric that ranks the deterministic solvers; without one, the one that compares all, or any."""
+        same_seed = next((name for name in self.measures if MEASURES[name].same_seed), None)
+        return same_seed or self.overall or next(iter(self.measures), None)
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """:attr:`main` and :attr:`overall`, those that there are."""
+        return tuple(name for name in dict.fromkeys((self.main, self.overall)) if name is not None)
 
     @property
     def overall(self) -> str | None:
@@ -107,17 +113,18 @@ class Family:
         return tuple(sorted({nfe for panel in self.panels for nfe in panel.nfes}))
 
     @property
-    def measures(self) -> tuple[str, ...]:
-        """The metric that ranks deterministic solvers and the one that compares all, where the family has them."""
-        return tuple(name for name in dict.fromkeys((self.panels[0].main, self.panels[0].overall)) if name)
+    def headline(self) -> tuple[str, ...]:
+        """The metric that ranks deterministic solvers and the one that compares all, those that some panel has."""
+        return tuple(dict.fromkeys(name for panel in self.panels for name in panel.headline))
 
 
 @dataclass(frozen=True)
 class Behind:
     """The nearest solver that is told apart from the best: its number, how much worse, and how well that is known.
 
-    ``ratio`` is its number over the best's, None where the sign of either makes that meaningless; ``difference`` is the
-    paired one, None where the files hold too little for it (two intervals that do not overlap told them apart).
+    ``ratio`` is its number over the best's (or its distance from the metric's best value over the best's), None where
+    the best's may be zero; ``difference`` is the paired one, None where the files hold too little for it (two intervals
+    that do not overlap told them apart).
     """
 
     label: str
@@ -158,6 +165,12 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
+def stem_of(row: Mapping[str, Any]) -> str:
+    """The name of the files of a row without the suffix, also of a row that an older version hashed otherwise."""
+    cell = Cell.from_config(row["config"])
+    return cell.stem.removesuffix(cell.hash[:16]) + row["hash"][:16]
+
+
 def families(found: Iterable[Panel]) -> tuple[Family, ...]:
     """The panels, those that differ in nothing but the grid together, in the order of their first."""
     grouped: dict[str, list[Panel]] = {}
@@ -175,8 +188,13 @@ def winners(panels: Panel | Family, measure: str) -> list[Winner]:
     being many (:func:`scoresde.bench.paired.holm`). Numbers that cannot be paired are told apart where their intervals
     do not overlap.
     """
-    members = (panels,) if isinstance(panels, Panel) else panels.panels
-    return [_winner(nfe, measure, ranked) for nfe in panels.nfes if (ranked := _ranked(members, nfe, measure))]
+    members = _members(panels)
+    return [_winner(nfe, ranked) for nfe in panels.nfes if (ranked := _ranked(members, nfe, measure))]
+
+
+def ranking(panels: Panel | Family, nfe: int, measure: str) -> list[str]:
+    """The solvers, or solvers and grids, that have that metric at that budget, the best first."""
+    return [entry.label for entry in _ranked(_members(panels), nfe, measure)]
 
 
 def label_in(panels: Sequence[Panel], panel: Panel, series: Series) -> str:
@@ -184,33 +202,60 @@ def label_in(panels: Sequence[Panel], panel: Panel, series: Series) -> str:
     return series.label if len(panels) == 1 else f"{series.label} on {panel.grid}"
 
 
-def _ranked(panels: Sequence[Panel], nfe: int, measure: str) -> list[tuple[str, Point]]:
+def _members(panels: Panel | Family) -> tuple[Panel, ...]:
+    return (panels,) if isinstance(panels, Panel) else panels.panels
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One solver at one budget, by one metric, as something to make small."""
+
+    label: str
+    summary: Summary
+    loss: Summary
+    by_seed: Mapping[int, Plain]
+
+
+def _ranked(panels: Sequence[Panel], nfe: int, measure: str) -> list[_Entry]:
     there = [
-        (label_in(panels, panel, series), series.points[nfe])
+        _entry(label_in(panels, panel, series), series.points[nfe], measure)
         for panel in panels
         for series in panel.series
         if nfe in series.points and measure in series.points[nfe].metrics
     ]
-    return sorted(there, key=lambda pair: MEASURES[measure].loss(pair[1].metrics[measure].value))
+    return sorted(there, key=lambda entry: entry.loss.value)
 
 
-def _winner(nfe: int, measure: str, ranked: Sequence[tuple[str, Point]]) -> Winner:
-    points = [point for _, point in ranked]
-    pairs = list(combinations(range(len(points)), 2))
-    differences = [paired_by_seed(points[j].estimates[measure], points[i].estimates[measure]) for i, j in pairs]
+def _entry(label: str, point: Point, measure: str) -> _Entry:
+    summary, by_seed, best = point.metrics[measure], point.estimates[measure], MEASURES[measure].best
+    if best is None:
+        return _Entry(label, summary, summary, by_seed)
+    sign = 1 if summary.value >= best else -1
+    turned = {seed: _turned(plain, best, sign) for seed, plain in by_seed.items()}
+    return _Entry(label, summary, replace(over_seeds(turned.values()), seeds=summary.seeds), turned)
+
+
+def _turned(plain: Plain, best: float, sign: int) -> Plain:
+    """The distance from the best value, on the side on which the number is."""
+    low, high = sorted(sign * (plain[end] - best) for end in ("low", "high"))
+    left = [sign * (value - best) for value in plain.get("left", ())]
+    return {**plain, "value": sign * (plain["value"] - best), "low": low, "high": high, "left": left}
+
+
+def _winner(nfe: int, ranked: Sequence[_Entry]) -> Winner:
+    first, *others = ranked
+    differences = [paired_by_seed(worse.by_seed, better.by_seed) for better, worse in combinations(ranked, 2)]
     known = [place for place, found in enumerate(differences) if found is not None]
     adjusted = dict(zip(known, holm([found.p for found in differences if found is not None]), strict=True))
-    best, tied, behind = points[0].metrics[measure], [], None
-    for place in range(len(points) - 1):  # the pairs of the best come first, the nearest solver first
-        label, point = ranked[place + 1]
-        summary = point.metrics[measure]
-        apart = adjusted[place] < LEVEL if place in adjusted else summary.low > best.high
+    tied, behind = [], None
+    for place, other in enumerate(others):  # the pairs of the first come first, in order
+        apart = adjusted[place] < LEVEL if place in adjusted else other.loss.low > first.loss.high
         if not apart:
-            tied.append(label)
+            tied.append(other.label)
         elif behind is None:
-            ratio = summary.value / best.value if best.value > 0 and best.low > 0 else None
-            behind = Behind(label, summary, ratio, differences[place])
-    return Winner(nfe, ranked[0][0], best, tuple(tied), behind)
+            ratio = other.loss.value / first.loss.value if first.loss.low > 0 else None
+            behind = Behind(other.label, other.summary, ratio, differences[place])
+    return Winner(nfe, first.label, first.summary, tuple(tied), behind)
 
 
 def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -274,7 +319,7 @@ def _point(nfe: int, rows: list[Mapping[str, Any]], pooled: Mapping[tuple[str, .
         estimates | {name: {ALL: estimate} for name, estimate in together.items()},
         _classes(rows),
         tuple(1000 * row["seconds"]["sampling"] / row["config"]["samples"] for row in rows),
-        Cell.from_config(rows[0]["config"]).stem,
+        stem_of(rows[0]),
     )
 
 

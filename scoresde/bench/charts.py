@@ -52,7 +52,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """One series: its name, its number (colour and marker), whether it is drawn dashed, and its dots by rising budget."""
+    """One series: its name, its number (colour and marker), whether it is drawn dashed, and its dots by budget."""
 
     label: str
     number: int
@@ -60,7 +60,7 @@ class Line:
     dots: tuple[Dot, ...]
 
 
-class _Axis:
+class _Log:
     """A logarithmic axis from a range of values to pixels."""
 
     def __init__(self, low: float, high: float, start: float, stop: float, pad: float = 0.06) -> None:
@@ -78,20 +78,42 @@ class _Axis:
 
     def ticks(self) -> list[float]:
         """Powers of ten where there are three, else more digits between them; three to eight or so."""
-        inside: list[float] = []
         for digits in _TICK_DIGITS:
-            values = [
-                digit * 10.0**decade for decade in range(math.floor(self.low), math.ceil(self.high)) for digit in digits
+            inside = [
+                value
+                for decade in range(math.floor(self.low), math.ceil(self.high))
+                for digit in digits
+                if self.low <= math.log10(value := digit * 10.0**decade) <= self.high
             ]
-            inside = [value for value in values if self.low <= math.log10(value) <= self.high]
             if len(inside) >= 3:
-                break
-        if len(inside) < 3:  # so short that the axis is nearly linear
-            first, last = 10.0**self.low, 10.0**self.high
-            step = 10.0 ** math.floor(math.log10((last - first) / 3))
-            step *= next(factor for factor in (1, 2, 5, 10) if (last - first) / (step * factor) <= 6)
-            inside = [step * count for count in range(math.ceil(first / step), math.floor(last / step) + 1)]
-        return inside[:: math.ceil(len(inside) / 8)]
+                return inside[:: math.ceil(len(inside) / 8)]
+        return _even_ticks(10.0**self.low, 10.0**self.high)  # so short that the axis is nearly linear
+
+
+class _Linear:
+    """An even axis from a range of values to pixels."""
+
+    def __init__(self, low: float, high: float, start: float, stop: float, pad: float = 0.06) -> None:
+        margin = pad * (high - low) or 0.5
+        self.low, self.high, self.start, self.stop = low - margin, high + margin, start, stop
+
+    def __call__(self, value: float) -> float:
+        part = (value - self.low) / (self.high - self.low)
+        return self.start + min(max(part, 0.0), 1.0) * (self.stop - self.start)
+
+    def ticks(self) -> list[float]:
+        """Three to six round numbers."""
+        return _even_ticks(self.low, self.high)
+
+
+_Axis = _Log | _Linear
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    step = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
+    ticks = [step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return ticks[:: math.ceil(len(ticks) / 8)]
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -107,7 +129,9 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def tick_label(value: float) -> str:
-    """A number for an axis: 0.01, 20, or 10⁻⁵."""
+    """A number for an axis: 0.01, 20, −0.5, or 10⁻⁵."""
+    if value <= 0:
+        return f"{value:.3g}".replace("-", "−") if value else "0"
     if 1e-3 <= value < 1e5:
         return f"{value:.6g}"
     exponent = math.floor(math.log10(value) + 1e-9)
@@ -116,28 +140,32 @@ def tick_label(value: float) -> str:
     return power if digit == "1" else f"{digit}·{power}"
 
 
-def curve_chart(lines: Sequence[Line], x_label: str, y_label: str, floor: Summary | None = None) -> str:
+def curve_chart(
+    lines: Sequence[Line], x_label: str, y_label: str, floor: Summary | None = None, best: float | None = None
+) -> str:
     """Value against budget on logarithmic axes, with a band for each interval; the SVG element as text.
 
     Values at or below the axis's lower end (unbiased estimates of a distance that is nearly zero may be negative) are
-    drawn hollow, on the axis. ``floor`` is drawn as a grey band: as near to data as data is.
+    drawn hollow, on the axis. ``floor`` is drawn as a grey band: as near to data as data is. A metric whose ``best``
+    value is not the smallest has an even axis, with a line there.
     """
     dots = [dot for line in lines for dot in line.dots]
     x_values = sorted({dot.x for dot in dots})
-    bottom, top = _value_range(dots, floor)
-    across = _Axis(x_values[0], x_values[-1], LEFT, WIDTH - RIGHT, pad=0.05)
-    up = _Axis(bottom, top, HEIGHT - BOTTOM, TOP)
+    across = _Log(x_values[0], x_values[-1], LEFT, WIDTH - RIGHT, pad=0.05)
+    if best is None:
+        up: _Axis = _Log(*_value_range(dots, floor), HEIGHT - BOTTOM, TOP)
+    else:
+        ends = [best, *(end for dot in dots for end in (dot.summary.low, dot.summary.high))]
+        up = _Linear(min(ends), max(ends), HEIGHT - BOTTOM, TOP)
     parts = [_frame(across, up, x_values, [f"{value:g}" for value in x_values], x_label, y_label)]
     if floor is not None:
         parts.append(_floor_band(floor, up))
+    if best is not None:
+        parts.append(f'<path class="ideal" d="M{LEFT} {up(best):.1f}H{WIDTH - RIGHT}"/>')
     for line in lines:
-        parts.append(
-            _group(
-                line,
-                [_band(line, across, up), _path(line, across, up), *(_dot(line, d, across, up) for d in line.dots)],
-            )
-        )
-    return _svg(parts, f"{y_label} against {x_label}, one line a solver. {_lowest(lines)}")
+        marks = [_dot(line, dot, across, up) for dot in line.dots]
+        parts.append(_group(line, [_band(line, across, up), _path(line, across, up), *marks]))
+    return _svg(parts, f"{y_label} against {x_label}, one line a solver. {_nearest(lines, best)}")
 
 
 def cost_chart(lines: Sequence[Line], front: Sequence[tuple[float, float]], x_label: str, y_label: str) -> str:
@@ -146,10 +174,9 @@ def cost_chart(lines: Sequence[Line], front: Sequence[tuple[float, float]], x_la
     The front of what no dot beats in both is a step line.
     """
     dots = [dot for line in lines for dot in line.dots]
-    bottom, top = _value_range(dots, None)
     ends = [x for dot in dots for x in (dot.x, *(dot.x_range or ())) if x > 0]
-    across = _Axis(min(ends), max(ends), LEFT, WIDTH - RIGHT, pad=0.03)
-    up = _Axis(bottom, top, HEIGHT - BOTTOM, TOP)
+    across = _Log(min(ends), max(ends), LEFT, WIDTH - RIGHT, pad=0.03)
+    up = _Log(*_value_range(dots, None), HEIGHT - BOTTOM, TOP)
     ticks = across.ticks()
     parts = [_frame(across, up, ticks, [tick_label(value) for value in ticks], x_label, y_label)]
     if front:
@@ -177,13 +204,14 @@ def _marker(series: int) -> str:
     return _MARKERS[(series + series // SERIES) % len(_MARKERS)]
 
 
-def _lowest(lines: Sequence[Line]) -> str:
+def _nearest(lines: Sequence[Line], best: float | None) -> str:
     """What the chart shows, in words."""
-    best: dict[float, tuple[float, str]] = {}
+    first: dict[float, tuple[float, str]] = {}
     for line in lines:
         for dot in line.dots:
-            best[dot.x] = min(best.get(dot.x, (math.inf, "")), (dot.summary.value, line.label))
-    return "Lowest: " + "; ".join(f"{label} at {x:g}" for x, (_, label) in sorted(best.items())) + "."
+            loss = dot.summary.value if best is None else abs(dot.summary.value - best)
+            first[dot.x] = min(first.get(dot.x, (math.inf, "")), (loss, line.label))
+    return "Best: " + "; ".join(f"{label} at {x:g}" for x, (_, label) in sorted(first.items())) + "."
 
 
 def _value_range(dots: Sequence[Dot], floor: Summary | None) -> tuple[float, float]:
@@ -270,8 +298,6 @@ def _dot(line: Line, dot: Dot, across: _Axis, up: _Axis) -> str:
 
 
 def _svg(parts: Sequence[str], description: str, kind: str = "curve") -> str:
-    return (
-        f'<svg class="chart {kind}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description, quote=True)}">'
-        + "".join(parts)
-        + "</svg>"
-    )
+    label = escape(description, quote=True)
+    head = f'<svg class="chart {kind}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
+    return "".join([head, *parts, "</svg>"])

@@ -117,7 +117,7 @@ def _estimate(plain: Plain) -> Estimate:
 
 def _pair(a: Estimate, b: Estimate) -> bool:
     """Whether both know which part of their error they share: leave-one-out values of the same rows, or no error."""
-    sampled = [e for e in (a, b) if e.left or e.se]
+    sampled = [e for e in (a, b) if e.left or e.se or e.low != e.high]
     return len({(e.n, len(e.left)) for e in sampled}) <= 1 and all(e.left for e in sampled)
 
 
