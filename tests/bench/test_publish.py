@@ -53,7 +53,7 @@ def test_the_best_of_each_package_and_how_they_stand(page: str):
     first = table(page, "best of each package")[0]
     assert first[0] == "5"
     assert first[1].startswith("`dpmpp-2m, log-snr`<br>0.0998 ± ")
-    assert first[2].endswith("<br>1×, no difference")  # a hundred-thousandth is none
+    assert first[2].endswith("<br>0.9998×, no difference")
     assert re.fullmatch(r"`good, log-snr`<br>0\.0798 ± .*<br>\*\*0\.8×, better\*\*", first[3])
     assert table(page, "Each package's best") == [
         ["mixture · vp", "Same-seed error", "0 / 2 / 0", "**0 / 0 / 2**"],
