@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scoresde.bench.problems.base import CHECKED, SHOWN, Problem, images, solve
+from scoresde.bench.problems.code import digest
 
 if TYPE_CHECKING:
     from scoresde.denoiser import BaseDenoiser
@@ -35,7 +35,7 @@ class NetworkProblem(Problem):
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the weights."""
-        return weights_digest(*self.networks)
+        return digest(*self.networks)
 
     def converged(self, sde: SDE, x_T: Tensor, begin: float, end: float, first: int = 0) -> Tensor:
         """DPM-Solver++ 3M with many steps."""
@@ -59,17 +59,13 @@ class NetworkProblem(Problem):
         return images(samples)
 
 
-def weights_digest(*networks: torch.nn.Module) -> str:
-    """SHA-256 (hex) of all the weights, by name."""
-    digest = hashlib.sha256()
-    for net in networks:
-        for name, tensor in sorted(net.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 class DigitsProblem(NetworkProblem):
-    """The shipped network of handwritten digits, class-conditional; sample i is of class i mod 10."""
+    """The shipped network of handwritten digits, class-conditional; sample i is of class i mod 10.
+
+    Args:
+        device: a torch device's name.
+        guidance: scale of classifier-free guidance; 1 is none. A guided call of the network counts once.
+    """
 
     note = (
         "The shipped network of real handwritten digits (8 by 8 pixels, ten classes in turn), compared with digits "
@@ -80,15 +76,23 @@ class DigitsProblem(NetworkProblem):
     pooled = ("frechet_data",)  # of 64 features: its jackknife needs several samples for each
     classes = tuple(map(str, range(10)))
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
+    def __init__(self, device: str = "cpu", guidance: float = 1.0) -> None:
+        if not guidance > 0:
+            raise ValueError(f"guidance must be positive, got {guidance!r}; 1 is none")
+        self.device, self.guidance = device, float(guidance)
+        if guidance != 1:
+            self.note = f"{self.note} Classifier-free guidance of scale {guidance:g}."
 
     def denoiser(self, sde: SDE) -> BaseDenoiser:
         """The network under any process: its preconditioning depends on sigma / alpha alone."""
         from scoresde.denoiser import Denoiser
+        from scoresde.guidance import ClassifierFree
 
         shipped = self._shipped
-        return Denoiser(shipped.net, sde, time=shipped.time, precondition=shipped.precondition)
+        plain = Denoiser(shipped.net, sde, time=shipped.time, precondition=shipped.precondition)
+        if self.guidance == 1:
+            return plain
+        return ClassifierFree(plain, self.guidance, null={"class_labels": len(self.classes)})
 
     @cached_property
     def _shipped(self) -> Any:
