@@ -330,12 +330,22 @@ def train_digits(
     from scoresde import training
 
     with user_errors():
-        written = (
-            training.train_digits(out=out, seed=seed)
-            if steps is None
-            else training.train_digits(out=out, seed=seed, steps=steps)
-        )
-    print(written)
+        print(training.train_digits(out, seed, steps))
+
+
+@train_app.command("patches")
+def train_patches(
+    out: Annotated[Path, typer.Option(help="Folder for weights and statistics.")] = Path("runs/patches"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps, in place of the recipe's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: OMP_NUM_THREADS, else 1]")] = None,
+) -> None:
+    """Train the network of photograph patches, 32x32 in colour (half an hour on a CPU)."""
+    set_threads(threads)
+    from scoresde import training
+
+    with user_errors():
+        print(training.train_patches(out, seed, steps))
 
 
 if __name__ == "__main__":
