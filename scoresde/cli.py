@@ -330,7 +330,7 @@ def train_digits(
     from scoresde import training
 
     with user_errors():
-        print(training.train_digits(out, seed, steps))
+        print(training.train_digits(out=out, seed=seed, steps=steps))
 
 
 @train_app.command("patches")
@@ -345,7 +345,7 @@ def train_patches(
     from scoresde import training
 
     with user_errors():
-        print(training.train_patches(out, seed, steps))
+        print(training.train_patches(out=out, seed=seed, steps=steps))
 
 
 if __name__ == "__main__":

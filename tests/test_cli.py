@@ -252,20 +252,21 @@ def test_solvers_explains_one_with_its_plan(name: str):
         assert "karras grid, 3 steps" in result.stdout
 
 
-def test_train_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("model", ["digits", "patches"])
+def test_train_passes_its_options_on(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from scoresde import training
 
     seen = {}
 
-    def train_digits(out, **options):
+    def train(out, **options):
         seen.update(options, out=out)
         return Path(out) / "record.json"
 
-    monkeypatch.setattr(training, "train_digits", train_digits)
-    result = call("train", "digits", "--out", tmp_path, "--seed", "3", "--steps", "7")
+    monkeypatch.setattr(training, f"train_{model}", train)
+    result = call("train", model, "--out", tmp_path, "--seed", "3", "--steps", "7")
     assert result.exit_code == 0, result.output
     assert seen == {"out": tmp_path, "seed": 3, "steps": 7}
     assert result.stdout.strip() == str(tmp_path / "record.json")
     seen.clear()
-    call("train", "digits", "--out", tmp_path)
-    assert seen == {"out": tmp_path, "seed": 0}
+    call("train", model, "--out", tmp_path)
+    assert seen == {"out": tmp_path, "seed": 0, "steps": None}

@@ -17,11 +17,16 @@ from scoresde.models.checkpoint import load_checkpoint, save_checkpoint
 from scoresde.nn import ImageFeatures, UNet, UNetConfig
 from scoresde.sde import EDM
 
-__all__ = ["Reference", "Shipped"]
+__all__ = ["Reference", "Shipped", "stated"]
 
 _SHIPPED = Path(__file__).parent
 
 Features = TypeVar("Features", bound=ImageFeatures)
+
+
+def stated(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict factory of `dataclasses.asdict` for files: without `left`, the working behind an `Estimate`."""
+    return {name: value for name, value in fields if name != "left"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +101,11 @@ class Shipped(Generic[Features]):
         buffers = dict(features.named_buffers())
         mixed = {name: tensor if name in buffers else tensor.half() for name, tensor in features.state_dict().items()}
         stats = {"mean": reference.stats.mean, "scatter": reference.stats.scatter}
-        floor = {"n": reference.stats.n, "floor": asdict(reference.floor), "floor_plain": reference.floor_plain}
+        floor = {
+            "n": reference.stats.n,
+            "floor": asdict(reference.floor, dict_factory=stated),
+            "floor_plain": reference.floor_plain,
+        }
         paths = [self._network(folder), self._features(folder), self._reference(folder)]
         save_checkpoint(paths[0], half, {"unet": asdict(net.config), "sigma_data": sigma_data})
         save_checkpoint(paths[1], mixed, features.config)

@@ -21,7 +21,7 @@ from scoresde import models
 from scoresde.data import ImageSet, digits, patches
 from scoresde.metrics import frechet, frechet_distance, frechet_stats
 from scoresde.models.quality import digit_quality, patch_quality
-from scoresde.models.shipped import Reference, Shipped
+from scoresde.models.shipped import Reference, Shipped, stated
 from scoresde.nn import DigitFeatures, ImageFeatures, PatchFeatures, UNet, UNetConfig
 from scoresde.training.loop import FitConfig, fit
 from scoresde.training.objectives import Classification, ScoreMatching
@@ -88,33 +88,34 @@ def _patch_features(seed: int, steps: int | None, folder: Path, show: _Show) -> 
     return PatchFeatures(), {"formula": "statistics of Haar wavelets: scoresde.nn.PatchFeatures"}
 
 
-_DIGITS = _Recipe(
-    shipped=models.DIGITS,
-    data=digits,
-    source="scikit-learn load_digits (UCI handwritten digits): scoresde.data.digits('train')",
-    packages=("scikit-learn",),
-    network=UNetConfig(),
-    # Few steps leave samples far from all data, many memorise the 899 images: the record's `memorisation` was 1.19
-    # after 700 steps, 1.00 after 2000, 0.97 after 2400 in trials with like settings.
-    score=FitConfig(steps=2200, learning_rate=1e-2),
-    label_dropout=0.2,
-    features=_digit_features,
-    quality=digit_quality,
-)
-
-_PATCHES = _Recipe(
-    shipped=models.PATCHES,
-    data=patches,
-    source="photographs of scikit-learn and scikit-image: scoresde.data.patches('train')",
-    packages=("scikit-learn", "scikit-image", "pillow"),
-    network=UNetConfig(
-        channels=3, size=32, width=32, multipliers=(1, 2, 3), heads=4, classes=0, embedding=128, patch=2
+_RECIPES = {
+    "digits": _Recipe(
+        shipped=models.DIGITS,
+        data=digits,
+        source="scikit-learn load_digits (UCI handwritten digits): scoresde.data.digits('train')",
+        packages=("scikit-learn",),
+        network=UNetConfig(),
+        # Few steps leave samples far from all data, many memorise the 899 images: the record's `memorisation` was 1.19
+        # after 700 steps, 1.00 after 2000, 0.97 after 2400 in trials with like settings.
+        score=FitConfig(steps=2200, learning_rate=1e-2),
+        label_dropout=0.2,
+        features=_digit_features,
+        quality=digit_quality,
     ),
-    score=FitConfig(steps=6000, batch=32, learning_rate=3e-3, ema=0.999),
-    label_dropout=0.0,
-    features=_patch_features,
-    quality=patch_quality,
-)
+    "patches": _Recipe(
+        shipped=models.PATCHES,
+        data=patches,
+        source="photographs of scikit-learn and scikit-image: scoresde.data.patches('train')",
+        packages=("scikit-learn", "scikit-image", "pillow"),
+        network=UNetConfig(
+            channels=3, size=32, width=32, multipliers=(1, 2, 3), heads=4, classes=0, embedding=128, patch=2
+        ),
+        score=FitConfig(steps=6000, batch=32, learning_rate=3e-3, ema=0.999),
+        label_dropout=0.0,
+        features=_patch_features,
+        quality=patch_quality,
+    ),
+}
 
 
 def train_digits(
@@ -146,7 +147,7 @@ def train_digits(
     Raises:
         ValueError: an argument out of range, or `out` holds an unfinished run with other settings.
     """
-    return _train(_DIGITS, out, seed, steps, feature_steps, threads, progress)
+    return _train("digits", out, seed, steps, feature_steps, threads, progress)
 
 
 def train_patches(
@@ -169,11 +170,11 @@ def train_patches(
     Raises:
         ValueError: as `train_digits`.
     """
-    return _train(_PATCHES, out, seed, steps, None, threads, progress)
+    return _train("patches", out, seed, steps, None, threads, progress)
 
 
 def _train(
-    recipe: _Recipe,
+    model: str,
     out: str | Path,
     seed: int,
     steps: int | None,
@@ -181,7 +182,8 @@ def _train(
     threads: int | None,
     progress: bool,
 ) -> Path:
-    """Follow a recipe; see `train_digits`."""
+    """Follow the recipe of a model; see `train_digits`."""
+    recipe = _RECIPES[model]
     out, began, threads_before = Path(out), time.perf_counter(), torch.get_num_threads()
     if threads is not None and (type(threads) is not int or threads < 1):
         raise ValueError(f"threads must be an int of at least 1, got {threads!r}")
@@ -211,7 +213,7 @@ def _train(
     finally:
         torch.set_num_threads(threads_before)
     record = {
-        "command": f"scoresde train {shipped.name} --out {out} --seed {seed} --steps {score_fit.steps}",
+        "command": f"scoresde train {model} --out {out} --seed {seed} --steps {score_fit.steps}",
         "data": recipe.source,
         "seed": seed,
         "threads": threads or threads_before,
@@ -225,8 +227,8 @@ def _train(
         "features": about,
         "quality": {
             "sampler": "heun, 18 steps, karras grid (35 network calls)",
-            **asdict(quality),
-            "floor": asdict(reference.floor),
+            **asdict(quality, dict_factory=stated),
+            "floor": asdict(reference.floor, dict_factory=stated),
             "floor_plain": reference.floor_plain,
         },
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written},

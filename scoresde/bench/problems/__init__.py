@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from scoresde.bench.problems.base import Problem
 from scoresde.bench.problems.exact import ExactProblem, GaussianProblem, digits_gaussian, mixture
-from scoresde.bench.problems.networks import DigitsProblem, NetworkProblem
+from scoresde.bench.problems.networks import DigitsProblem, NetworkProblem, PatchesProblem, ShippedProblem
 from scoresde.errors import choose
 
 if TYPE_CHECKING:
@@ -23,13 +23,16 @@ __all__ = [
     "ExactProblem",
     "GaussianProblem",
     "NetworkProblem",
+    "PatchesProblem",
     "Problem",
+    "ShippedProblem",
     "check_target",
     "make_problem",
 ]
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
     "digits": DigitsProblem,
+    "patches": PatchesProblem,
     "mixture": mixture,
     "digits-gaussian": digits_gaussian,
 }
