@@ -104,7 +104,7 @@ def patch_quality(
     features: PatchFeatures,
     reference: FrechetStats,
     *,
-    n: int = 900,
+    n: int = 500,
     seed: int = 0,
     solver: str = "heun",
     steps: int = 18,
