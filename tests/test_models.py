@@ -76,9 +76,10 @@ def test_record_is_of_these_files(name: str, one: str):
     assert record["sha256"].keys() == files
     for name, digest in record["sha256"].items():
         assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest
-        assert json.loads((FOLDER / name).with_suffix(".json").read_text(encoding="utf-8")) == load_checkpoint(
-            FOLDER / name
-        )[1]
+        assert (
+            json.loads((FOLDER / name).with_suffix(".json").read_text(encoding="utf-8"))
+            == load_checkpoint(FOLDER / name)[1]
+        )
     assert {"torch", "scoresde", "python"} <= record["versions"].keys()
     assert record["score"]["losses"][-1] < record["score"]["losses"][0]
 
@@ -153,9 +154,7 @@ def test_patches_are_what_the_record_says():
     assert reference.floor.low < reference.floor_plain < reference.floor.high
 
     stated = models.provenance(model="patches")["quality"]
-    quality = patch_quality(
-        models.patches(), features, reference.stats, n=150, seed=1, solver="dpmpp-2m", steps=15
-    )
+    quality = patch_quality(models.patches(), features, reference.stats, n=150, seed=1, solver="dpmpp-2m", steps=15)
     for name in ("frechet", "frechet_train", "memorisation"):
         found = getattr(quality, name)
         error = math.hypot(found.se, stated[name]["se"])

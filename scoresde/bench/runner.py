@@ -24,13 +24,21 @@ from scoresde.bench.evaluate import (
     reference_key,
     trajectory,
 )
-from scoresde.bench.measures import MEASURES
-from scoresde.bench.measuring import Evidence, Plain, floors, measure, measure_classes, measure_pooled
+from scoresde.bench.measuring import (
+    Evidence,
+    Plain,
+    check_metric,
+    floors,
+    measure,
+    measure_classes,
+    measure_pooled,
+)
 from scoresde.bench.problems import Problem, check_target, make_problem
 from scoresde.bench.samplers import Prepared, make_sde, prepare
 from scoresde.bench.store import Store
-from scoresde.bench.suite import SCHEMA, Cell, Choice, Suite, config_hash, suite_to_dict
+from scoresde.bench.suite import SCHEMA, Cell, Choice, Suite, config_hash, file_name, suite_to_dict
 from scoresde.errors import choose
+from scoresde.metrics import BlockMoments
 from scoresde.sde import SDE
 
 ENOUGH = 24  # a budget that every solver can use: for checking names and options alone
@@ -91,8 +99,10 @@ class Runner:
                 raise ValueError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
         for target in dict.fromkeys(cell.target for cell in self.cells):
             check_target(target)
-        for name in dict.fromkeys(name for cell in self.cells for name in cell.metrics):
-            choose(name, MEASURES, "metric")
+        for target, names, device in dict.fromkeys((c.target, c.metrics, c.device) for c in self.cells if c.metrics):
+            problem = make_problem(target, device)
+            for name in names:
+                check_metric(name, problem, target.label)
         for cell in dict.fromkeys(replace(cell, nfe=ENOUGH, seed=0) for cell in self.cells):
             prepare(cell, make_sde(cell), self.suite.plugins)
 
@@ -201,7 +211,7 @@ class _Shared:
             "seeds": self.seeds[cell.target],
             "fingerprint": problem.fingerprint,
         }
-        key = f"{cell.target.name}-floors-{config_hash(facts)[:16]}"
+        key = f"{file_name(cell.target.name)}-floors-{config_hash(facts)[:16]}"
         if key not in self._floors:
             path = self.store.folder / "references" / f"{key}.json"
             found = self.store.read_json(path)
@@ -270,10 +280,13 @@ def _results(cell: Cell, shared: _Shared) -> dict[str, Any]:
     warm = initial_state(cell, problem, prepared.begin, sde, 0, few)
     shared.warm_up(cell.target, lambda: denoiser(warm, prepared.begin, **problem.cond(0, few)))
     memory = PeakMemory(cell.device)
-    chunks, features = [], []
+    chunks, features, moments = [], [], BlockMoments()
     for chunk in draw(cell, problem, prepared, sde):
-        features.append(problem.features(chunk.samples.double()))
-        chunks.append(replace(chunk, samples=chunk.samples[: max(0, KEPT - chunk.first)]))
+        found_here = problem.features(chunk.samples.double())
+        moments.add(found_here)
+        keep = max(0, KEPT - chunk.first)
+        features.append(found_here[:keep])
+        chunks.append(replace(chunk, samples=chunk.samples[:keep]))
     peak = memory.peak()
     samples = torch.cat([chunk.samples for chunk in chunks])
     seen = Evidence(
@@ -283,6 +296,7 @@ def _results(cell: Cell, shared: _Shared) -> dict[str, Any]:
         prepared,
         sde.prior_std(prepared.begin),
         torch.cat(features),
+        moments,
     )
     found = measure(seen, names)
     if pooled:
