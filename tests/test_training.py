@@ -360,6 +360,7 @@ def test_a_recipe_writes_models_that_load_and_resumes(name: str, tmp_path: Path,
     assert written["command"] == f"scoresde train {name} --out {whole} --seed 0 --steps 3"
     assert written["score"]["fit"]["steps"] == 3
     assert "left" not in written["quality"]["frechet"]
+    assert not written["resumed"]
     assert not (whole / "unfinished").exists()
 
     def interrupted(*_: object, **__: object) -> None:
@@ -374,7 +375,9 @@ def test_a_recipe_writes_models_that_load_and_resumes(name: str, tmp_path: Path,
     with pytest.raises(ValueError, match="of another run: its 'fit'"):
         train(broken, seed=1, progress=False)
     train(broken, progress=True)
-    assert models.provenance(broken, name)["sha256"] == written["sha256"]
+    resumed = models.provenance(broken, name)
+    assert resumed["sha256"] == written["sha256"]
+    assert resumed["resumed"]
 
 
 def test_train_digits_errors(tmp_path: Path):

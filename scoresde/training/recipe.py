@@ -192,6 +192,7 @@ def _train(
     sigma_data = round(float(train.images.std()), 4)
     matching = ScoreMatching(sigma_data, label_dropout=recipe.label_dropout)
     unfinished = out / "unfinished"
+    resumed = unfinished.exists()
     torch.set_num_threads(threads or threads_before)
     try:
         with _shown(progress) as show:
@@ -233,6 +234,7 @@ def _train(
         },
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written},
         "seconds": round(time.perf_counter() - began, 1),
+        "resumed": resumed,  # then the seconds are of the last part alone
     }
     path = shipped.record(out)
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
