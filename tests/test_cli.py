@@ -231,6 +231,7 @@ def test_report_again_and_elsewhere(tmp_path: Path):
         (("sample", "--solver", "rk45"), "rk45"),
         (("sample", "--labels", "3,12"), "from 0 to 9"),
         (("sample", "--labels", "three"), "from 0 to 9"),
+        (("sample", "--model", "patches", "--labels", "3"), "left out for a model without classes, got '3'"),
         (("solvers", "dpmp-2m"), "nearest: dpmpp-2m"),
         (("solvers", "ddim", "--sde", "vpp"), "nearest: vp"),
         (("solvers", "ddim", "--grid", "karas"), "nearest: karras"),
@@ -263,6 +264,15 @@ def test_sample_draws_digits(tmp_path: Path):
     assert np.array_equal(opened(second), sheet)
     call("sample", *options, "--out", other, "--seed", "1")
     assert not np.array_equal(opened(other), sheet)
+
+
+def test_patches_are_drawn_in_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    result = call("sample", "--model", "patches", "--nfe", "3", "--n", "2", "--scale", "1")
+    assert result.output.startswith("patches.png: 2 samples, 3 network calls"), result.output
+    sheet = opened(tmp_path / "patches.png")
+    assert sheet.shape == (32, 10 * 33 - 1, 4)
+    assert not np.array_equal(sheet[..., 0], sheet[..., 1])
 
 
 def test_labels_choose_the_class(tmp_path: Path):
