@@ -23,7 +23,7 @@ from scoresde.denoiser import Denoiser
 from scoresde.metrics import Estimate, frechet, frechet_stats, memorisation_ratio
 from scoresde.nn import ImageFeatures
 
-COUNT = 1000
+COUNT = 500
 SAMPLERS = {
     "Heun, 18 steps, 35 calls": ("heun", 18),
     "DPM-Solver++ 2M, 18 calls": ("dpmpp-2m", 18),
@@ -52,11 +52,11 @@ def distances(
     spread, centre = train.std(), train.mean(dim=0)
     mixed = torch.randn(COUNT, len(train), generator=numbers) @ (train - centre).flatten(1) / (len(train) - 1) ** 0.5
     noise = torch.randn(COUNT, *features.shape, generator=numbers)
-    some = train[:: max(1, len(train) // COUNT)]
+    some = train[torch.linspace(0, len(train) - 1, COUNT).long()]
     sets = {
         "white noise": spread * noise,
         "Gaussian fit of the training images": centre + mixed.reshape(noise.shape),
-        "training images with noise of 0.05": some + 0.05 * noise[: len(some)],
+        "training images with noise of 0.05": some + 0.05 * noise,
     }
     for name, (solver, steps) in SAMPLERS.items():
         sets[f"samples: {name}"] = ss.sample(

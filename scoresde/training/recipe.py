@@ -155,7 +155,7 @@ def train_patches(
 ) -> Path:
     """Train the model of photograph patches, as `train_digits` does the one of digits; its features are a formula.
 
-    Half an hour on one CPU core.
+    About a quarter of an hour of one CPU core.
 
     Args:
         out: folder to write to; `scoresde.models.patches(out)` reads it.
