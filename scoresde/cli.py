@@ -203,28 +203,28 @@ def sample(
 ) -> None:
     """Draw samples of a shipped model into a PNG."""
     set_threads(threads)
+    import time
+
     import torch
 
-    from scoresde import models, noise
-    from scoresde.bench.evaluate import draw
+    from scoresde import models
+    from scoresde.bench.evaluate import CountingDenoiser
     from scoresde.bench.pictures import contact_sheet, to_bytes
     from scoresde.bench.store import write_atomically
     from scoresde.errors import choose
-    from scoresde.plan import Plan
-    from scoresde.sample import plan_for
+    from scoresde.sample import sample as draw
 
     with user_errors():
         denoiser = choose(model, {"digits": models.digits}, "model")()
         classes = read_labels(labels, denoiser.net.null_class)
-        plan = plan_for(solver, denoiser.sde, nfe=nfe, grid=grid)
-        if not isinstance(plan, Plan):
-            raise ValueError(f"solver={solver!r} is adaptive and has no budget; choose one with fixed steps")
-        size = denoiser.net.config.size
-        x_T = noise.normal((n, denoiser.net.config.channels, size, size), seed) * denoiser.sde.prior_std(plan.begin.t)
+        counting, config = CountingDenoiser(denoiser), denoiser.net.config
         cond = {"class_labels": torch.tensor([classes[i % len(classes)] for i in range(n)])}
-        drawn = draw(denoiser, plan, x_T, seed, cond)
-        write_atomically(out, contact_sheet(to_bytes(drawn.samples.numpy()), columns, scale))
-    print(f"{out}: {n} samples, {drawn.calls} network calls, {drawn.seconds:.2f} s")
+        shape = (n, config.channels, config.size, config.size)
+        start = time.perf_counter()
+        drawn = draw(counting, shape, solver=solver, nfe=nfe, grid=grid, seed=seed, cond=cond)
+        seconds = time.perf_counter() - start
+        write_atomically(out, contact_sheet(to_bytes(drawn.numpy()), columns, scale))
+    print(f"{out}: {n} samples, {counting.calls} network calls, {seconds:.2f} s")
 
 
 def read_labels(text: str | None, count: int) -> list[int]:

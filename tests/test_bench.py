@@ -17,8 +17,9 @@ import torch
 from scoresde.bench import table
 from scoresde.bench.analysis import over_seeds, pareto_front
 from scoresde.bench.environment import environment, git_commit
-from scoresde.bench.evaluate import CountingDenoiser, draw, initial_state, make_plan, make_sde
+from scoresde.bench.evaluate import CountingDenoiser, draw, draw_chunk, initial_state
 from scoresde.bench.problems import make_problem
+from scoresde.bench.samplers import make_sde, prepare
 from scoresde.bench.store import Store, write_atomically
 from scoresde.bench.suite import (
     Cell,
@@ -65,7 +66,7 @@ def test_the_default_suite_is_about_real_data_with_three_seeds():
 
 def test_every_cell_of_the_default_suite_can_be_planned_within_its_budget():
     for cell in quick().with_seeds(1).cells():
-        plan = make_plan(cell, make_sde(cell))
+        plan = prepare(cell, make_sde(cell))
         assert 0 < plan.nfe <= cell.nfe, cell.label
 
 
@@ -85,7 +86,7 @@ def test_the_hash_never_changes_by_accident():
     """Files are named after it: a change here leaves everybody's results behind, so it must be meant (and SCHEMA
     raised).
     """
-    assert tiny().cells()[0].hash == "ec24f659eae65462aee60fb9c3c2e0c82bb87d38a150c6762352bc2531c75865"
+    assert tiny().cells()[0].hash == "1a793fed94ee033c094e1a76007461f2caa29944c7465eac6d80f1791c0eb578"
 
 
 def test_a_suite_can_be_written_by_hand(tmp_path: Path):
@@ -223,9 +224,10 @@ class Spy(BaseDenoiser):
 def test_calls_are_counted_at_the_network(solver: str, nfe: int):
     cell = replace(tiny().cells()[0], solver=choice(solver), nfe=nfe)
     problem, sde = make_problem(cell.target), make_sde(cell)
-    plan, spy = make_plan(cell, sde), Spy(problem.denoiser(sde))
-    drawn = draw(spy, plan, initial_state(cell, problem, plan, sde), cell.seed, {})
-    assert drawn.calls == spy.calls == plan.nfe <= nfe
+    ready, spy = prepare(cell, sde), Spy(problem.denoiser(sde))
+    x_T = initial_state(cell, problem, ready.begin, sde, 0, cell.samples)
+    drawn = draw_chunk(spy, ready, x_T, cell.seed, 0, {})
+    assert drawn.calls == spy.calls == ready.nfe <= nfe
     assert 0 < drawn.network_seconds < drawn.seconds
 
 
@@ -242,22 +244,49 @@ def test_counting_changes_no_prediction():
 def test_all_solvers_start_at_the_same_noise_whatever_the_number_of_samples():
     few, more = tiny().cells()[0], replace(tiny().cells()[-1], seed=0, samples=60)
     problem, sde = make_problem(few.target), make_sde(few)
-    states = [initial_state(cell, problem, make_plan(cell, sde), sde) for cell in (few, more)]
+    states = [initial_state(cell, problem, prepare(cell, sde).begin, sde, 0, cell.samples) for cell in (few, more)]
     assert few.solver != more.solver
     assert torch.equal(states[0], states[1][: few.samples])
-    other = initial_state(replace(few, seed=1), problem, make_plan(few, sde), sde)
+    later = initial_state(more, problem, prepare(more, sde).begin, sde, 50, 10)
+    assert torch.equal(later, states[1][50:])
+    other = initial_state(replace(few, seed=1), problem, prepare(few, sde).begin, sde, 0, few.samples)
     assert not torch.isclose(states[0], other).any()
+
+
+def test_a_cell_is_the_same_samples_in_whatever_order_its_chunks_are_drawn():
+    cell = replace(tiny().cells()[-1], samples=25, chunk=10, solver=choice("ddim", eta=1.0))
+    problem, sde = make_problem(cell.target), make_sde(cell)
+    ready = prepare(cell, sde)
+
+    def backwards(function, starts):
+        return list(map(function, reversed(starts)))[::-1]
+
+    parts = [list(draw(cell, problem, ready, sde, deal)) for deal in (map, backwards)]
+    assert [chunk.first for chunk in parts[0]] == [0, 10, 20]
+    assert [len(chunk.samples) for chunk in parts[0]] == [10, 10, 5]
+    for one, other in zip(*parts, strict=True):
+        assert torch.equal(one.samples, other.samples)
+    whole = next(iter(draw(replace(cell, chunk=100), problem, ready, sde)))
+    assert torch.allclose(torch.cat([chunk.samples for chunk in parts[0]]), whole.samples, atol=1e-12)
+
+
+def test_more_calls_than_planned_are_refused():
+    cell = tiny().cells()[0]
+    problem, sde = make_problem(cell.target), make_sde(cell)
+    wrong = replace(prepare(cell, sde), nfe=3)
+    with pytest.raises(RuntimeError, match="4 network calls were counted; planned 3"):
+        list(draw(cell, problem, wrong, sde))
 
 
 def test_real_digits_with_classes_in_turn_are_at_no_distance_from_real_digits():
     """Samples come with classes in turn: the jackknife must not take that order for a lack of bias, or of digits."""
-    from scoresde.bench.evaluate import measure_pooled
+    from scoresde.bench.measuring import measure_pooled
     from scoresde.data import digits
 
     problem, train = make_problem(choice("digits")), digits("train")
     by_class = [torch.nonzero(train.labels == k).flatten()[:60] for k in range(10)]
     in_turn = train.images[torch.stack(by_class, dim=1).flatten()]
-    (estimate,) = measure_pooled(problem, problem.features(in_turn)).values()
+    (estimate,) = measure_pooled(problem, problem.features(in_turn), problem.pooled).values()
     assert estimate["n"] == 600
     assert estimate["low"] < 0 < estimate["high"]
     assert estimate["se"] < 0.2
@@ -266,11 +295,14 @@ def test_real_digits_with_classes_in_turn_are_at_no_distance_from_real_digits():
 def test_grid_options_reach_the_grid():
     cell = replace(tiny().cells()[0], grid=choice("karras", rho=3.0), nfe=6)
     sde = make_sde(cell)
-    steep = make_plan(replace(cell, grid=choice("karras", rho=9.0)), sde)
-    assert make_plan(cell, sde).times != steep.times
-    assert make_plan(replace(cell, grid=choice("karras", rho=7.0)), sde).times == pytest.approx(
-        make_plan(replace(cell, grid=choice("karras")), sde).times, abs=0
-    )
+
+    def times(**options: float) -> tuple[float, ...]:
+        plan = prepare(replace(cell, grid=choice("karras", **options)), sde).plan
+        assert plan is not None
+        return plan.times
+
+    assert times(rho=3.0) != times(rho=9.0)
+    assert times(rho=7.0) == pytest.approx(times(), abs=0)
 
 
 # ---- analysis and environment ----------------------------------------------------------------------------------------

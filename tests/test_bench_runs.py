@@ -16,9 +16,10 @@ import torch
 
 from scoresde.bench import problems
 from scoresde.bench.analysis import panels, winners
-from scoresde.bench.evaluate import draw, initial_state, make_plan, make_sde
+from scoresde.bench.evaluate import draw
 from scoresde.bench.problems import ExactProblem, make_problem
 from scoresde.bench.runner import Runner
+from scoresde.bench.samplers import make_sde, prepare
 from scoresde.bench.store import Store
 from scoresde.bench.suite import (
     Suite,
@@ -55,9 +56,17 @@ def test_every_cell_has_one_row_with_all_that_decides_it(whole: Runner):
         assert row["environment"]["torch"] == torch.__version__
         assert 0 < row["seconds"]["network"] < row["seconds"]["sampling"] < row["seconds"]["cell"]
         for name, estimate in row["metrics"].items():
-            assert set(estimate) == {"value", "low", "high", "se", "n"}, name
+            assert set(estimate) == {"value", "low", "high", "se", "n", "left"}, name
             assert estimate["low"] <= estimate["value"] <= estimate["high"]
         assert set(row["floors"]) == {"frechet_data", "energy_data", "sliced_w2_data"}
+        assert row["memory"]["peak"] is None or row["memory"]["peak"] > 10_000_000
+        paths = whole.store.read_arrays(whole.store.paths_path(cell.stem))
+        assert (paths is not None) == (cell.seed == 0)
+        if paths is not None:  # where the samples were at each call, and where they ended
+            assert paths["array"].shape == (cell.nfe + 1, cell.samples, 2)
+            shown = whole.store.read_arrays(whole.store.samples_path(cell.stem))
+            assert shown is not None
+            assert np.allclose(paths["array"][-1], shown["array"], atol=1e-5)
 
 
 def test_same_seed_error_is_for_deterministic_solvers_only(whole: Runner):
@@ -77,9 +86,9 @@ def test_the_numbers_say_what_is_known(whole: Runner):
     assert reference is not None
     cell = whole.cells[0]
     problem, sde = make_problem(cell.target), make_sde(cell)
-    plan = make_plan(replace(cell, nfe=400, solver=choice("dpmpp-3m")), sde)
-    fine = draw(problem.denoiser(sde), plan, initial_state(cell, problem, plan, sde), 0, {}).samples.numpy()
-    assert np.sqrt(np.mean((fine - reference["samples"]) ** 2)) < 1e-3
+    fine = replace(cell, nfe=400, solver=choice("dpmpp-3m"))
+    (chunk,) = draw(fine, problem, prepare(fine, sde), sde)
+    assert np.sqrt(np.mean((chunk.samples.numpy() - reference["samples"]) ** 2)) < 1e-3
 
 
 def test_winners_name_the_runner_up_and_the_ties(whole: Runner):
@@ -235,7 +244,14 @@ def test_a_cell_of_the_digits_network(tmp_path: Path):
     runner = run(tmp_path, Suite("digits", "", (block,)))
     few, many = runner.rows()
     assert few["status"] == many["status"] == "ok", (few["error"], many["error"])
-    assert set(few["metrics"]) == {"rmse_reference", "frechet_reference", "kid_data"}
+    assert set(few["metrics"]) == {"rmse_reference", "frechet_reference", "kid_data", "accuracy"}
+    assert few["metrics"]["accuracy"]["value"] > 0.8
+    assert list(few["classes"]) == [str(digit) for digit in range(10)]
+    shares = [few["classes"][name]["accuracy"] for name in few["classes"]]
+    assert sum(share["n"] for share in shares) == 40
+    assert sum(share["n"] * share["value"] for share in shares) == pytest.approx(
+        40 * few["metrics"]["accuracy"]["value"]
+    )
     assert many["metrics"]["rmse_reference"]["value"] < few["metrics"]["rmse_reference"]["value"] < 0.3
     assert few["reference"]["error"] < 0.2 * many["metrics"]["rmse_reference"]["value"]
     shown = runner.store.read_arrays(runner.store.samples_path(runner.cells[0].stem))

@@ -146,7 +146,7 @@ def winners(panel: Panel, measure: str) -> list[Winner]:
                 for series in panel.series
                 if nfe in series.points and measure in series.points[nfe].metrics
             ),
-            key=lambda pair: pair[0].value,
+            key=lambda pair: MEASURES[measure].loss(pair[0].value),
         )
         if ranked:
             found.append(_winner(nfe, ranked))

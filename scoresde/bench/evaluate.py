@@ -1,55 +1,33 @@
-"""One cell: draw its samples with every network call counted and timed, and measure them."""
+"""One cell: draw its samples with every network call counted and timed.
+
+Samples are drawn in chunks of one size, each with the same samples whoever draws it, so that a cell's numbers do not
+depend on how many processes share the work.
+"""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde import metrics, noise
+from scoresde import noise
 from scoresde.bench.problems import Problem
-from scoresde.bench.suite import Cell, Choice, config_hash
-from scoresde.catalogue import get_solver
-from scoresde.denoiser import BaseDenoiser
+from scoresde.bench.problems.base import CHECKED, solve
+from scoresde.bench.samplers import Prepared
+from scoresde.bench.suite import Cell, config_hash, file_name
+from scoresde.denoiser import BaseDenoiser, Evaluation
 from scoresde.errors import choose
-from scoresde.grids import NAMES as GRID_NAMES
-from scoresde.grids import GridFunction, grid_with
 from scoresde.plan import Plan
-from scoresde.sample import plan_for
-from scoresde.sde import SDE, sde_from_config
+from scoresde.sde import SDE
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-Plain = dict[str, float]  # value, low, high, se, n
-
-
-def _frechet(problem: Problem, samples: Tensor, data: Tensor) -> metrics.Estimate:
-    exact = problem.exact_moments()
-    return metrics.frechet(samples, data if exact is None else metrics.FrechetStats.exact(*exact))
-
-
-def _kid(problem: Problem, samples: Tensor, data: Tensor) -> metrics.Estimate:
-    return metrics.kid(samples, data)
-
-
-def _energy(problem: Problem, samples: Tensor, data: Tensor) -> metrics.Estimate:
-    return metrics.energy_distance(samples, data)
-
-
-def _sliced(problem: Problem, samples: Tensor, data: Tensor) -> metrics.Estimate:
-    return metrics.sliced_wasserstein(samples, data, projections=16)
-
-
-# Metrics between features of samples and of data, and between samples and data as they are.
-Rule = Callable[[Problem, Tensor, Tensor], metrics.Estimate]
-OF_FEATURES: dict[str, Rule] = {"frechet_data": _frechet, "kid_data": _kid}
-OF_SAMPLES: dict[str, Rule] = {"energy_data": _energy, "sliced_w2_data": _sliced}
+KEPT = 5000  # samples of a cell that are kept as they are: for metrics over pairs, and to compare with converged ones
+PATHS = 64  # samples in the plane whose trajectories are kept
 
 
 class CountingDenoiser(BaseDenoiser):
@@ -62,25 +40,39 @@ class CountingDenoiser(BaseDenoiser):
 
     def __call__(self, x: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
         """The inner denoiser's answer; see :class:`scoresde.denoiser.BaseDenoiser`."""
-        return self.predict(x, t, "x0", **cond)
+        return self._counted(x, lambda: self.inner(x, t, **cond))
 
     def predict(self, x: Tensor, t: float | Tensor, kind: str = "x0", **cond: Any) -> Tensor:
         """Likewise for any kind of prediction."""
+        return self._counted(x, lambda: self.inner.predict(x, t, kind, **cond))
+
+    def evaluate(self, x: Tensor, t: float | Tensor, **cond: Any) -> Evaluation:
+        """Likewise in whatever form comes first, with the unconditional prediction of a guided network."""
+        return self._counted(x, lambda: self.inner.evaluate(x, t, **cond))
+
+    def _counted(self, x: Tensor, call: Callable[[], Any]) -> Any:
         start = _clock(x)
-        out = self.inner.predict(x, t, kind, **cond)
+        out = call()
         self.calls += 1
         self.seconds += _clock(x) - start
         return out
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Samples of one plan (on the CPU) and what they cost: calls counted, seconds in all and inside the network."""
+class Chunk:
+    """Samples of index ``first`` on (on the CPU) and what they cost: calls counted, seconds in all and in the
+    network.
+    """
 
+    first: int
     samples: Tensor
     calls: int
     seconds: float
     network_seconds: float
+
+
+# Applies a function to the index of each chunk and gives the results in order: `map`, or one that shares the work.
+Deal = Callable[[Callable[[int], Any], Iterable[int]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -97,131 +89,111 @@ class Reference:
     data: np.ndarray
 
 
-def make_sde(cell: Cell) -> SDE:
-    """The cell's process. Raises ValueError for an unknown name or option."""
-    try:
-        return sde_from_config({"name": cell.sde.name, **cell.sde.keywords})
-    except TypeError as error:
-        raise ValueError(f"sde {cell.sde.label!r}: {error}") from error
+def chunk_starts(samples: int, chunk: int) -> range:
+    """The index of the first sample of each chunk."""
+    return range(0, samples, chunk)
 
 
-def make_plan(cell: Cell, sde: SDE) -> Plan:
-    """The cell's solver on its grid, with as many steps as its budget holds.
+def draw(cell: Cell, problem: Problem, prepared: Prepared, sde: SDE, deal: Deal = map) -> Iterator[Chunk]:
+    """The cell's samples, chunk after chunk in order. The last of several is drawn at full size, and cut.
 
-    Raises ValueError for unknown names or options, a budget below what one step costs, or a solver without fixed steps.
+    Raises RuntimeError if the calls counted are not those planned, or more than the budget.
     """
-    solver = get_solver(cell.solver.name, **cell.solver.keywords)
-    plan = plan_for(solver, sde, nfe=cell.nfe, grid=_grid(cell.grid), end=cell.end)
-    if not isinstance(plan, Plan):
-        raise ValueError(f"solver {cell.solver.label!r} is adaptive: it has no budget, so it cannot be a cell")
-    return plan
+    denoiser = problem.denoiser(sde)
+    starts = chunk_starts(cell.samples, cell.chunk)
+    size = min(cell.chunk, cell.samples)
+
+    def one(first: int) -> Chunk:
+        x_T = initial_state(cell, problem, prepared.begin, sde, first, size)
+        drawn = draw_chunk(denoiser, prepared, x_T, cell.seed, first, problem.cond(first, size))
+        if not drawn.calls == prepared.nfe <= cell.nfe:
+            raise RuntimeError(f"{drawn.calls} network calls were counted; planned {prepared.nfe}, budget {cell.nfe}")
+        kept = drawn.samples[: cell.samples - first]
+        return Chunk(first, kept, drawn.calls, drawn.seconds, drawn.network_seconds)
+
+    yield from deal(one, starts)
 
 
-def _grid(grid: Choice) -> str | GridFunction:
-    """What :func:`scoresde.sample.plan_for` takes: the name, or the grid with its options filled in."""
-    choose(grid.name, GRID_NAMES, "grid")
-    options: dict[str, Any] = grid.keywords
-    return grid_with(grid.name, **options) if options else grid.name
-
-
-def solver_order(cell: Cell) -> int | None:
-    """The order of convergence that the cell's solver declares (weak order if it draws noise), if it does."""
-    solver = get_solver(cell.solver.name, **cell.solver.keywords)
-    return getattr(solver, "converges", getattr(solver, "order", None))
-
-
-def draw(denoiser: BaseDenoiser, plan: Plan, x_T: Tensor, seed: int, cond: Mapping[str, Tensor]) -> Drawn:
-    """Run the plan from ``x_T`` (B, ...), sample b of index b; every call of the denoiser is counted and timed.
+def draw_chunk(
+    denoiser: BaseDenoiser, prepared: Prepared, x_T: Tensor, seed: int, first: int, cond: dict[str, Tensor]
+) -> Chunk:
+    """One chunk from ``x_T`` (B, ...), sample b of index ``first`` + b; every call of the denoiser is counted and
+    timed.
 
     Raises ValueError when a prediction is not finite.
     """
     counting = CountingDenoiser(denoiser)
     with torch.inference_mode():
         start = _clock(x_T)
-        run = plan.start(x_T, seed=seed)
-        while not run.done:
-            kind = run.kind
-            run.tell(counting.predict(run.x, run.t, kind, **cond), kind)
-        samples = run.sample
+        samples = prepared.draw(counting, x_T, seed, first, cond)
         seconds = _clock(x_T) - start
-    return Drawn(samples.cpu().clone(), counting.calls, seconds, counting.seconds)
+    return Chunk(first, samples.cpu().clone(), counting.calls, seconds, counting.seconds)
 
 
-def initial_state(cell: Cell, problem: Problem, plan: Plan, sde: SDE) -> Tensor:
-    """x_T of the cell: a function of (seed, sample index) and the process, so that all solvers start at the same
-    noise.
+def initial_state(cell: Cell, problem: Problem, begin: float, sde: SDE, first: int, count: int) -> Tensor:
+    """x_T of ``count`` samples from index ``first`` on: a function of (seed, sample index) and the process, so that all
+    solvers start at the same noise.
     """
-    shape = (cell.samples, *problem.shape)
     dtype = choose(cell.dtype, DTYPES, "dtype")
-    return noise.normal(shape, cell.seed, 0, dtype=dtype, device=cell.device) * sde.prior_std(plan.begin.t)
+    z = noise.normal((count, *problem.shape), cell.seed, first, dtype=dtype, device=cell.device)
+    return z * sde.prior_std(begin)
 
 
-def reference_key(cell: Cell, problem: Problem, plan: Plan) -> str:
+def reference_key(cell: Cell, problem: Problem, prepared: Prepared) -> str:
     """What a reference depends on, hashed: cells that differ in solver or budget only share one."""
-    shared = {key: value for key, value in cell.config.items() if key not in ("solver", "nfe", "grid")}
-    facts = {**shared, "begin": plan.begin.t, "end": plan.end.t, "fingerprint": problem.fingerprint}
-    return f"{cell.target.name}-{cell.sde.name}-seed{cell.seed}-{config_hash(facts)[:16]}"
+    apart = ("solver", "nfe", "grid", "metrics")
+    shared = {key: value for key, value in cell.config.items() if key not in apart}
+    shared["samples"] = min(cell.samples, KEPT)
+    facts = {**shared, "begin": prepared.begin, "end": prepared.end, "fingerprint": problem.fingerprint}
+    return f"{file_name(cell.target.name)}-{cell.sde.name}-seed{cell.seed}-{config_hash(facts)[:16]}"
 
 
-def make_reference(cell: Cell, problem: Problem, plan: Plan, sde: SDE, key: str) -> Reference:
-    """Solve to convergence from the cell's noise."""
-    x_T, ends = initial_state(cell, problem, plan, sde), (plan.begin.t, plan.end.t)
-    samples = problem.converged(sde, x_T, *ends)
-    error = problem.converged_error(sde, x_T, *ends, samples)
-    samples = samples.cpu()
+def make_reference(cell: Cell, problem: Problem, prepared: Prepared, sde: SDE, key: str, deal: Deal = map) -> Reference:
+    """Solve to convergence from the cell's noise, for the samples that are kept."""
+    ends, count = (prepared.begin, prepared.end), min(cell.samples, KEPT)
+    size = min(cell.chunk, count)
+    own = cell.reference
+
+    def fine(x_T: Tensor, first: int, factor: int = 1) -> Tensor:
+        if own is None:
+            return problem.converged(sde, x_T, *ends, first)
+        options: dict[str, Any] = {"nfe": 128, **own.keywords}
+        options["nfe"] *= factor
+        return solve(problem.denoiser(sde), x_T, *ends, problem.cond(first, len(x_T)), solver=own.name, **options)
+
+    def one(first: int) -> Tensor:
+        x_T = initial_state(cell, problem, prepared.begin, sde, first, size)
+        return fine(x_T, first).cpu()[: count - first]
+
+    samples = torch.cat(list(deal(one, chunk_starts(count, cell.chunk))))
+    few = initial_state(cell, problem, prepared.begin, sde, 0, min(CHECKED, count))
+    if own is None:
+        error = problem.converged_error(sde, few, *ends, samples)
+    else:
+        error = float((fine(few, 0, 2).cpu() - samples[: len(few)]).double().square().mean().sqrt())
     nothing = np.zeros(0)
     picture, data = problem.picture(samples), problem.picture(problem.shown_data)
     return Reference(key, samples, error, nothing if picture is None else picture, nothing if data is None else data)
 
 
-def floors(problem: Problem, count: int, seeds: int) -> dict[str, Plain]:
-    """The bands in which the metrics to data fall for real data itself, in sets as large as the samples' (or half of
-    all data).
-    """
-    real = torch.cat([problem.data, problem.other_data])
-    features = problem.features(real)
-    found = {}
-    for name in (*problem.metrics, *problem.pooled):
-        size = min(count * (seeds if name in problem.pooled else 1), len(real) // 2)
-        if name in OF_FEATURES:
-            found[name] = _plain(name, metrics.floor_band(features, partial(OF_FEATURES[name], problem), size=size))
-        elif name in OF_SAMPLES:
-            found[name] = _plain(name, metrics.floor_band(real, partial(OF_SAMPLES[name], problem), size=size))
-    return found
+def trajectory(cell: Cell, problem: Problem, plan: Plan, sde: SDE) -> np.ndarray:
+    """Where the first samples were at every evaluation and at the end: (K, n, *shape), float32."""
+    count = min(PATHS, cell.samples)
+    denoiser, cond = problem.denoiser(sde), problem.cond(0, count)
+    run = plan.start(initial_state(cell, problem, plan.begin.t, sde, 0, count), cell.seed)
+    states = []
+    with torch.inference_mode():
+        while not run.done:
+            states.append(run.x.clone())
+            run.tell(*denoiser.evaluate(run.x, run.t, **cond))
+        return torch.stack([*states, run.sample]).float().cpu().numpy()
 
 
-def measure(problem: Problem, drawn: Drawn, reference: Reference, plan: Plan, prior_std: float) -> dict[str, Plain]:
-    """Every metric of the cell, as plain estimates.
-
-    Raises ValueError if one is not finite.
-    """
-    samples, converged = drawn.samples.double(), reference.samples.double()
-    features = problem.features(samples)
-    found: dict[str, Plain] = {}
-    for name in problem.metrics:
-        if name in OF_FEATURES:
-            found[name] = _plain(name, OF_FEATURES[name](problem, features, problem.data_features))
-        elif name in OF_SAMPLES:
-            found[name] = _plain(name, OF_SAMPLES[name](problem, samples, problem.data))
-        elif name == "frechet_reference":
-            found[name] = _plain(name, metrics.frechet(features, problem.features(converged)))
-        elif name == "rmse_reference" and plan.noises == 0:
-            found[name] = _plain(name, metrics.rmse(samples, converged))
-    for name, value in problem.closed_form(plan, prior_std).items():
-        found[name] = {"value": value, "low": value, "high": value, "se": 0.0, "n": len(samples)}
-    return found
-
-
-def measure_pooled(problem: Problem, features: Tensor) -> dict[str, Plain]:
-    """The metrics that need the samples of all seeds, from their features (N, d)."""
-    return {name: _plain(name, OF_FEATURES[name](problem, features, problem.data_features)) for name in problem.pooled}
-
-
-def _plain(name: str, estimate: metrics.Estimate) -> Plain:
-    plain = {key: float(value) for key, value in asdict(estimate).items()}
-    if not all(math.isfinite(value) for value in plain.values()):
-        raise ValueError(f"{name} is not finite: {plain}")
-    return plain
+def describe_reference(cell: Cell, problem: Problem, error: float) -> str:
+    """How the converged solution was made, in one sentence."""
+    if cell.reference is None:
+        return problem.describe_converged(error)
+    return f"The converged solution is {cell.reference.label}; twice as many calls move it by {error:.1e} (RMSE)."
 
 
 def _clock(x: Tensor) -> float:

@@ -12,16 +12,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric, as people read it. Smaller is better for all of them.
+    """One metric, as people read it.
 
     ``same_seed`` marks those that compare sample by sample with the converged solution from the same noise: they rank
-    deterministic solvers, and mean nothing for stochastic ones. ``axis`` is the label with its unit.
+    deterministic solvers, and mean nothing for stochastic ones. ``axis`` is the label with its unit. ``best`` is the
+    value of perfect samples where that is not the smallest one: the nearer to it the better.
     """
 
     label: str
     axis: str
     note: str
     same_seed: bool = False
+    best: float | None = None
+
+    def loss(self, value: float) -> float:
+        """The value as something to make small."""
+        return value if self.best is None else abs(value - self.best)
 
 
 MEASURES: dict[str, Measure] = {
@@ -68,6 +74,61 @@ MEASURES: dict[str, Measure] = {
         "squared sliced W2 to data",
         "Mean over random directions of the squared one-dimensional 2-Wasserstein distance to one set of data, without "
         "its small-sample bias (jackknife); noise can take it below zero.",
+    ),
+    "w2_data": Measure(
+        "W2 to data",
+        "squared W2 to data",
+        "Squared 2-Wasserstein distance between the samples and as many data, by an optimal assignment. In many "
+        "dimensions it is far above zero even for data against data: read it against its band.",
+    ),
+    "nll_excess": Measure(
+        "Excess negative log-likelihood",
+        "excess nats under the target",
+        "Mean of minus the log-density of the target at the samples, less the target's entropy: zero for perfect "
+        "samples; below it they are too near the modes, above it too far out.",
+        best=0.0,
+    ),
+    "mode_weights": Measure(
+        "Weights of the modes",
+        "squared error of the weights of modes",
+        "Sum over the target's modes of the squared difference between the share of samples nearest to it and its true "
+        "weight, without its small-sample bias; noise can take it below zero.",
+    ),
+    "precision": Measure(
+        "Precision",
+        "precision",
+        "Share of samples that lie within reach (the distance to its fifth neighbour) of some of the data.",
+        best=1.0,
+    ),
+    "recall": Measure(
+        "Recall",
+        "recall",
+        "Share of the data that lie within reach (the distance to its fifth neighbour) of some sample.",
+        best=1.0,
+    ),
+    "density": Measure(
+        "Density",
+        "density",
+        "How many data reach a sample on average, over five: precision that single outliers of the data cannot lift.",
+        best=1.0,
+    ),
+    "coverage": Measure(
+        "Coverage",
+        "coverage",
+        "Share of the data with a sample within reach: recall that outlying samples cannot lift.",
+        best=1.0,
+    ),
+    "c2st": Measure(
+        "Classifier two-sample test",
+        "accuracy of telling samples from data",
+        "Held-out accuracy of a classifier that is to tell samples from data: one half if it cannot.",
+        best=0.5,
+    ),
+    "accuracy": Measure(
+        "Accuracy",
+        "share recognised as the class asked for",
+        "Share of samples that a classifier takes for the class that was asked for.",
+        best=1.0,
     ),
 }
 

@@ -12,27 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from scoresde.bench.environment import device_name, environment
+from scoresde.bench.environment import PeakMemory, device_name, environment
 from scoresde.bench.evaluate import (
     DTYPES,
-    Plain,
+    KEPT,
     Reference,
+    describe_reference,
     draw,
-    floors,
     initial_state,
-    make_plan,
     make_reference,
-    make_sde,
-    measure,
-    measure_pooled,
     reference_key,
-    solver_order,
+    trajectory,
 )
+from scoresde.bench.measures import MEASURES
+from scoresde.bench.measuring import Evidence, Plain, floors, measure, measure_classes, measure_pooled
 from scoresde.bench.problems import Problem, check_target, make_problem
+from scoresde.bench.samplers import Prepared, make_sde, prepare
 from scoresde.bench.store import Store
 from scoresde.bench.suite import SCHEMA, Cell, Choice, Suite, config_hash, suite_to_dict
 from scoresde.errors import choose
-from scoresde.plan import Plan
 from scoresde.sde import SDE
 
 ENOUGH = 24  # a budget that every solver can use: for checking names and options alone
@@ -93,8 +91,10 @@ class Runner:
                 raise ValueError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
         for target in dict.fromkeys(cell.target for cell in self.cells):
             check_target(target)
+        for name in dict.fromkeys(name for cell in self.cells for name in cell.metrics):
+            choose(name, MEASURES, "metric")
         for cell in dict.fromkeys(replace(cell, nfe=ENOUGH, seed=0) for cell in self.cells):
-            make_plan(cell, make_sde(cell))
+            prepare(cell, make_sde(cell), self.suite.plugins)
 
     def finished(self, cell: Cell, fingerprint: str = "") -> dict[str, Any] | None:
         """The row of this cell if it need not be computed (again); ``fingerprint`` is that of its target's problem."""
@@ -112,7 +112,7 @@ class Runner:
         """Compute what is missing, in order; every step is on disk when it is given."""
         self.store.clean()
         start, computed = time.perf_counter(), 0
-        shared = _Shared(self.store, environment(self.threads), self.cells)
+        shared = _Shared(self.store, environment(self.threads), self.cells, self.suite.plugins)
         self._write_run(shared, None, 0)
         for cell in self.cells:
             row = self.finished(cell, shared.problem(cell).fingerprint)
@@ -140,7 +140,8 @@ class Runner:
             parts = [self.store.read_arrays(self.store.features_path(cell.stem)) for cell in cells]
             if all(part is not None for part in parts):  # only targets that pool keep features
                 features = torch.cat([torch.from_numpy(part["array"]) for part in parts if part is not None])
-                found = measure_pooled(shared.problem(cells[0]), features)
+                problem = shared.problem(cells[0])
+                found = measure_pooled(problem, features.double(), _names(cells[0], problem)[1])
                 pooled = {"schema": SCHEMA, "cells": hashes, "fingerprint": mark, "metrics": found}
                 self.store.write_json(path, pooled)
 
@@ -162,8 +163,10 @@ class _Shared:
     bands.
     """
 
-    def __init__(self, store: Store, facts: dict[str, Any], cells: Sequence[Cell]) -> None:
-        self.store, self.environment = store, facts
+    def __init__(
+        self, store: Store, facts: dict[str, Any], cells: Sequence[Cell], plugins: tuple[str, ...] = ()
+    ) -> None:
+        self.store, self.environment, self.plugins = store, facts, plugins
         self.first_seeds = {cell.target: cell.seed for cell in reversed(cells)}
         self.seeds = {
             target: len({cell.seed for cell in cells if cell.target == target}) for target in self.first_seeds
@@ -180,18 +183,20 @@ class _Shared:
             self._problems[key] = make_problem(*key)
         return self._problems[key]
 
-    def reference(self, cell: Cell, problem: Problem, plan: Plan, sde: SDE) -> Reference:
+    def reference(self, cell: Cell, problem: Problem, prepared: Prepared, sde: SDE) -> Reference:
         """The converged solution of the cell's noise: from memory, from disk, or now."""
-        key = reference_key(cell, problem, plan)
+        key = reference_key(cell, problem, prepared)
         if key not in self._references:
-            self._references[key] = self._load(key) or self._solve(cell, problem, plan, sde, key)
+            self._references[key] = self._load(key) or self._solve(cell, problem, prepared, sde, key)
         return self._references[key]
 
     def floors(self, cell: Cell, problem: Problem) -> dict[str, Plain]:
         """The floor bands of the cell's target at its sample size: from memory, from disk, or now."""
+        names = [name for part in _names(cell, problem) for name in part]
         facts = {
             "schema": SCHEMA,
             "target": cell.config["target"],
+            "metrics": names,
             "samples": cell.samples,
             "seeds": self.seeds[cell.target],
             "fingerprint": problem.fingerprint,
@@ -201,7 +206,7 @@ class _Shared:
             path = self.store.folder / "references" / f"{key}.json"
             found = self.store.read_json(path)
             if found is None:
-                found = floors(problem, cell.samples, self.seeds[cell.target])
+                found = floors(problem, names, cell.samples, self.seeds[cell.target])
                 self.store.write_json(path, found)
             self._floors[key] = found
         return self._floors[key]
@@ -222,8 +227,8 @@ class _Shared:
         samples = torch.from_numpy(arrays["samples"])
         return Reference(key, samples, float(arrays["error"]), arrays["picture"], arrays["data"])
 
-    def _solve(self, cell: Cell, problem: Problem, plan: Plan, sde: SDE, key: str) -> Reference:
-        made = make_reference(cell, problem, plan, sde, key)
+    def _solve(self, cell: Cell, problem: Problem, prepared: Prepared, sde: SDE, key: str) -> Reference:
+        made = make_reference(cell, problem, prepared, sde, key)
         arrays = {"samples": made.samples.numpy(), "picture": made.picture, "data": made.data}
         self.store.write_arrays(self.store.reference_path(key), error=np.array(made.error), **arrays)
         return made
@@ -244,38 +249,71 @@ def _compute(cell: Cell, shared: _Shared) -> dict[str, Any]:
     return row
 
 
+def _names(cell: Cell, problem: Problem) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The metrics of the cell alone, and those of all seeds together."""
+    if not cell.metrics:
+        exact = () if problem.target is None else ("frechet_exact",)
+        return (*problem.metrics, *exact), problem.pooled
+    pooled = tuple(name for name in cell.metrics if name in problem.pooled)
+    return tuple(name for name in cell.metrics if name not in pooled), pooled
+
+
 def _results(cell: Cell, shared: _Shared) -> dict[str, Any]:
     problem, sde = shared.problem(cell), make_sde(cell)
-    plan = make_plan(cell, sde)
-    reference = shared.reference(cell, problem, plan, sde)
+    prepared = prepare(cell, sde, shared.plugins)
+    names, pooled = _names(cell, problem)
+    compared = any(name.endswith("_reference") for name in names)
+    reference = shared.reference(cell, problem, prepared, sde) if compared else None
     bands = shared.floors(cell, problem)
-    denoiser, cond = problem.denoiser(sde), problem.cond(cell.samples)
-    x_T = initial_state(cell, problem, plan, sde)
-    shared.warm_up(cell.target, lambda: denoiser(x_T, plan.begin.t, **cond))
-    drawn = draw(denoiser, plan, x_T, cell.seed, cond)
-    if not drawn.calls == plan.nfe <= cell.nfe:
-        raise RuntimeError(f"{drawn.calls} network calls were counted; planned {plan.nfe}, budget {cell.nfe}")
-    found = measure(problem, drawn, reference, plan, sde.prior_std(plan.begin.t))
-    if problem.pooled:
-        features = problem.features(drawn.samples).numpy()
-        shared.store.write_array(shared.store.features_path(cell.stem), features)
-    picture = problem.picture(drawn.samples)
-    if picture is not None and cell.seed == shared.first_seeds[cell.target]:
-        shared.store.write_array(shared.store.samples_path(cell.stem), picture)  # before the row: a row is complete
+    denoiser = problem.denoiser(sde)
+    few = min(cell.samples, cell.chunk)
+    warm = initial_state(cell, problem, prepared.begin, sde, 0, few)
+    shared.warm_up(cell.target, lambda: denoiser(warm, prepared.begin, **problem.cond(0, few)))
+    memory = PeakMemory(cell.device)
+    chunks, features = [], []
+    for chunk in draw(cell, problem, prepared, sde):
+        features.append(problem.features(chunk.samples.double()))
+        chunks.append(replace(chunk, samples=chunk.samples[: max(0, KEPT - chunk.first)]))
+    peak = memory.peak()
+    samples = torch.cat([chunk.samples for chunk in chunks])
+    seen = Evidence(
+        problem,
+        samples.double(),
+        None if reference is None else reference.samples.double(),
+        prepared,
+        sde.prior_std(prepared.begin),
+        torch.cat(features),
+    )
+    found = measure(seen, names)
+    if pooled:
+        shared.store.write_array(shared.store.features_path(cell.stem), seen.features.float().numpy())
+    if cell.seed == shared.first_seeds[cell.target]:
+        _keep_pictures(cell, seen, sde, shared.store)  # before the row: a row is complete
+    seconds = sum(chunk.seconds for chunk in chunks)
+    network = sum(chunk.network_seconds for chunk in chunks)
+    text = "" if reference is None else describe_reference(cell, problem, reference.error)
     return {
         "note": problem.note,
-        "solver": {"label": cell.solver.label, "stochastic": plan.noises > 0, "order": solver_order(cell)},
-        "nfe": {"budget": cell.nfe, "plan": plan.nfe, "counted": drawn.calls},
-        "seconds": {
-            "sampling": drawn.seconds,
-            "network": drawn.network_seconds,
-            "solver": drawn.seconds - drawn.network_seconds,
+        "solver": {
+            "label": cell.solver.label,
+            "stochastic": prepared.stochastic,
+            "order": prepared.order,
+            "package": prepared.package,
         },
+        "nfe": {"budget": cell.nfe, "plan": prepared.nfe, "counted": chunks[0].calls},
+        "seconds": {"sampling": seconds, "network": network, "solver": seconds - network},
+        "memory": {"peak": peak},
         "metrics": found,
+        "classes": measure_classes(seen),
         "floors": bands,
-        "reference": {
-            "key": reference.key,
-            "error": reference.error,
-            "text": problem.describe_converged(reference.error),
-        },
+        "reference": {} if reference is None else {"key": reference.key, "error": reference.error, "text": text},
     }
+
+
+def _keep_pictures(cell: Cell, seen: Evidence, sde: SDE, store: Store) -> None:
+    """What the report draws of the cell: some samples, and in the plane the ways that they came."""
+    picture = seen.problem.picture(seen.samples)
+    if picture is not None:
+        store.write_array(store.samples_path(cell.stem), picture)
+    if seen.problem.shape == (2,) and seen.prepared.plan is not None:
+        store.write_array(store.paths_path(cell.stem), trajectory(cell, seen.problem, seen.prepared.plan, sde))

@@ -13,6 +13,7 @@ Layout of a results folder::
     run.json                what was asked for last: the suite, the command, the environment
     cells/<stem>.json       one finished cell, or one failed cell as a row
     samples/<stem>.npy      a few samples of it, for the pictures (first seed only)
+    paths/<stem>.npy        where some samples in the plane were at every evaluation (first seed only)
     features/<stem>.npy     features of all its samples, where a metric needs the samples of all seeds together
     pooled/<stem>.json      those metrics: what the cells that differ in nothing but their seed say together
     references/<key>.npz    converged solutions, computed once per target, SDE, seed and size; floor bands as .json
@@ -46,7 +47,7 @@ from scoresde.bench.suite import config_hash
 if TYPE_CHECKING:
     import numpy as np
 
-FOLDERS = ("cells", "samples", "features", "pooled", "references")
+FOLDERS = ("cells", "samples", "paths", "features", "pooled", "references")
 
 T = TypeVar("T")
 Fault = Callable[[dict[str, Any]], str | None]  # what is wrong with the content of a file, in words; None if nothing is
@@ -94,6 +95,10 @@ class Store:
     def samples_path(self, stem: str) -> Path:
         """Where a few samples of the cell of that stem are, or will be."""
         return self.folder / "samples" / f"{stem}.npy"
+
+    def paths_path(self, stem: str) -> Path:
+        """Where the trajectories of the cell of that stem are, or will be."""
+        return self.folder / "paths" / f"{stem}.npy"
 
     def features_path(self, stem: str) -> Path:
         """Where the features of all samples of the cell of that stem are, or will be."""

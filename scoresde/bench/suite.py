@@ -20,7 +20,8 @@ from typing import Any
 
 from scoresde.errors import choose
 
-SCHEMA = 2  # part of every hash: raise it when the meaning of a cell's numbers changes, and old files are left alone
+SCHEMA = 3  # part of every hash: raise it when the meaning of a cell's numbers changes, and old files are left alone
+CHUNK = 1000  # samples drawn at once
 
 Option = str | int | float | bool
 
@@ -65,7 +66,10 @@ class Cell:
 
     ``nfe`` is the budget in network calls, ``samples`` the number of samples (indices 0 to samples - 1 of ``seed``),
     ``end`` the grid's last time ("zero", "eps" or a time), ``dtype`` a torch dtype's name and ``device`` a torch
-    device's name.
+    device's name. ``metrics`` are names of :data:`scoresde.bench.measures.MEASURES`, by default the target's own.
+    ``reference`` is the solver of the converged solution with options ``nfe`` and ``grid``, by default the target's own
+    solution. Samples are drawn ``chunk`` at once, always the same ones together, so that results do not depend on the
+    number of workers. A solver whose name has a slash, such as "diffusers/DDIM", is another library's: of a plugin.
     """
 
     target: Choice
@@ -78,9 +82,12 @@ class Cell:
     end: str | float = "zero"
     dtype: str = "float32"
     device: str = "cpu"
+    metrics: tuple[str, ...] = ()
+    reference: Choice | None = None
+    chunk: int = CHUNK
 
     def __post_init__(self) -> None:
-        for name, least in (("nfe", 1), ("seed", 0), ("samples", 1)):
+        for name, least in (("nfe", 1), ("seed", 0), ("samples", 1), ("chunk", 1)):
             _check_count(name, getattr(self, name), least)
 
     @property
@@ -130,6 +137,9 @@ class Block:
     end: str | float = "zero"
     dtype: str = "float32"
     device: str = "cpu"
+    metrics: tuple[str, ...] = ()
+    reference: Choice | None = None
+    chunk: int = CHUNK
 
     def __post_init__(self) -> None:
         for axis in ("sdes", "grids", "solvers", "nfes", "seeds"):
@@ -143,22 +153,27 @@ class Block:
         for seed in self.seeds:
             _check_count("seeds", seed, 0)
         _check_count("samples", self.samples, 2)
+        _check_count("chunk", self.chunk, 1)
 
     def cells(self) -> Iterator[Cell]:
         """Every cell, seeds outermost."""
         for seed, sde, grid, solver, nfe in itertools.product(
             self.seeds, self.sdes, self.grids, self.solvers, self.nfes
         ):
-            yield Cell(self.target, sde, solver, grid, nfe, seed, self.samples, self.end, self.dtype, self.device)
+            yield Cell(
+                self.target, sde, solver, grid, nfe, seed, self.samples, self.end, self.dtype, self.device,
+                self.metrics, self.reference, self.chunk,
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A named benchmark."""
+    """A named benchmark. ``plugins`` are modules that offer samplers of other libraries, such as "benchmarks.peers"."""
 
     name: str
     description: str
     blocks: tuple[Block, ...]
+    plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.blocks, tuple) or not self.blocks:
@@ -298,7 +313,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Choice):
         return {"name": value.name, "options": value.keywords}
     if isinstance(value, (Suite, Block, Cell)):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        plain = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {name: item for name, item in plain.items() if item is not None}  # TOML has no null
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
@@ -344,6 +360,9 @@ def _many(read: Any) -> Any:
 
 _READERS: dict[str, Any] = {
     "target": _read_choice,
+    "reference": _read_choice,
+    "metrics": _many(_as_is),
+    "plugins": _many(_as_is),
     "sde": _read_choice,
     "solver": _read_choice,
     "grid": _read_choice,
@@ -356,9 +375,16 @@ _READERS: dict[str, Any] = {
 }
 
 
+def file_name(words: str) -> str:
+    """The words as a part of a file's name: lower case, what file systems or shells mind as dashes, the last 60
+    characters.
+    """
+    return re.sub(r"[^a-z0-9.=+]+", "-", words.lower())[-60:].strip("-")
+
+
 def _stem(*words: str) -> str:
     *readable, digest = words
-    return "--".join([*(re.sub(r"[^a-z0-9.=+]+", "-", word.lower()).strip("-") for word in readable), digest[:16]])
+    return "--".join([*map(file_name, readable), digest[:16]])
 
 
 def _check_count(name: str, value: Any, least: int) -> None:

@@ -1,0 +1,156 @@
+"""Score networks with real data: those that ship with the package."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scoresde.bench.problems.base import CHECKED, SHOWN, Problem, images, solve
+
+if TYPE_CHECKING:
+    from scoresde.denoiser import BaseDenoiser
+    from scoresde.sde import SDE
+
+
+class NetworkProblem(Problem):
+    """A network: its converged solution is a fine one, checked against one of twice as many calls.
+
+    Attributes:
+        reference_nfe: network calls of the converged solution.
+    """
+
+    reference_nfe: int = 64
+
+    @property
+    @abstractmethod
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """The modules whose weights decide the results."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the weights."""
+        return weights_digest(*self.networks)
+
+    def converged(self, sde: SDE, x_T: Tensor, begin: float, end: float, first: int = 0) -> Tensor:
+        """DPM-Solver++ 3M with many steps."""
+        return solve(self.denoiser(sde), x_T, begin, end, self.cond(first, len(x_T)), nfe=self.reference_nfe)
+
+    def converged_error(self, sde: SDE, x_T: Tensor, begin: float, end: float, samples: Tensor) -> float:
+        """How far a few samples move when the number of calls is doubled."""
+        few = x_T[:CHECKED]
+        finer = solve(self.denoiser(sde), few, begin, end, self.cond(0, len(few)), nfe=2 * self.reference_nfe)
+        return float((finer.cpu() - samples[: len(few)]).double().square().mean().sqrt())
+
+    def describe_converged(self, error: float) -> str:
+        """One sentence."""
+        return (
+            f"The converged solution is DPM-Solver++ 3M with {self.reference_nfe} network calls; twice as many "
+            f"move it by {error:.1e} (RMSE), so smaller differences than that mean nothing here."
+        )
+
+    def picture(self, samples: Tensor) -> np.ndarray | None:
+        """Images."""
+        return images(samples)
+
+
+def weights_digest(*networks: torch.nn.Module) -> str:
+    """SHA-256 (hex) of all the weights, by name."""
+    digest = hashlib.sha256()
+    for net in networks:
+        for name, tensor in sorted(net.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class DigitsProblem(NetworkProblem):
+    """The shipped network of handwritten digits, class-conditional; sample i is of class i mod 10."""
+
+    note = (
+        "The shipped network of real handwritten digits (8 by 8 pixels, ten classes in turn), compared with digits "
+        "that it never saw."
+    )
+    shape = (1, 8, 8)
+    metrics = ("rmse_reference", "frechet_reference", "kid_data", "accuracy")
+    pooled = ("frechet_data",)  # of 64 features: its jackknife needs several samples for each
+    classes = tuple(map(str, range(10)))
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    def denoiser(self, sde: SDE) -> BaseDenoiser:
+        """The network under any process: its preconditioning depends on sigma / alpha alone."""
+        from scoresde.denoiser import Denoiser
+
+        shipped = self._shipped
+        return Denoiser(shipped.net, sde, time=shipped.time, precondition=shipped.precondition)
+
+    @cached_property
+    def _shipped(self) -> Any:
+        from scoresde import models
+
+        shipped = models.digits()
+        shipped.net.to(self.device)
+        return shipped
+
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """The score network and that of the features."""
+        return self._shipped.net, self._features
+
+    def cond(self, first: int, count: int) -> dict[str, Tensor]:
+        """Classes 0 to 9 in turn."""
+        return {"class_labels": torch.arange(first, first + count, device=self.device) % len(self.classes)}
+
+    def classes_of(self, count: int) -> Tensor:
+        """As they are asked for."""
+        return torch.arange(count) % len(self.classes)
+
+    @property
+    def data_classes(self) -> Tensor:
+        """Of the held-out digits."""
+        return _sorted_by_class("held-out")[1]
+
+    def recognise(self, samples: Tensor) -> Tensor:
+        """By the shipped classifier."""
+        with torch.inference_mode():
+            return self._features.logits(samples.float()).argmax(dim=1)
+
+    @cached_property
+    def data(self) -> Tensor:
+        """The held-out half of the digits, sorted by class: every block of a jackknife then holds all classes."""
+        return _sorted_by_class("held-out")[0]
+
+    @cached_property
+    def other_data(self) -> Tensor:
+        """The training half, likewise."""
+        return _sorted_by_class("train")[0]
+
+    @property
+    def shown_data(self) -> Tensor:
+        """A digit of each class."""
+        return self.data[:: len(self.data) // SHOWN]
+
+    @cached_property
+    def _features(self) -> Any:
+        from scoresde import models
+
+        return models.digit_features()
+
+    def features(self, samples: Tensor) -> Tensor:
+        """Standardised activations of the shipped classifier."""
+        with torch.inference_mode():
+            return self._features(samples.float()).double()
+
+
+def _sorted_by_class(split: str) -> tuple[Tensor, Tensor]:
+    from scoresde.data import digits
+
+    part = digits(split)
+    order = part.labels.argsort(stable=True)
+    return part.images[order].double(), part.labels[order]
