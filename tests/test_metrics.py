@@ -1,7 +1,9 @@
 """Metrics against independent implementations, known answers, and repetition: does the interval hold what it says?"""
 
+import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from torch import Tensor
 from scoresde.metrics import (
     Estimate,
     FrechetStats,
+    difference,
     energy_distance,
     floor_band,
     frechet,
@@ -81,6 +84,62 @@ def test_estimate_reads_well_and_is_frozen() -> None:
         one.value = 1.0  # type: ignore[misc]
 
 
+def test_estimate_keeps_its_leave_one_out_values_aside() -> None:
+    one = Estimate(0.5, 0.4, 0.6, 0.05, 40)
+    assert one.left == ()
+    whole = frechet(GOOD, GOOD[:40] + 0.1)
+    assert len(whole.left) == 20
+    again = Estimate(**json.loads(json.dumps(asdict(whole))))
+    assert (again, again.left, hash(again)) == (whole, whole.left, hash(whole))
+    assert replace(whole, left=()) == whole
+    assert "left" not in repr(whole)
+
+
+# -- paired differences -----------------------------------------------------------------------------------------------
+PAIRED: dict[str, Callable[[Tensor], Estimate]] = {  # of samples (60, 4)
+    "frechet": lambda x: frechet(x, normals(80, 4, seed=9), blocks=10),
+    "kid": lambda x: kid(x, normals(80, 4, seed=9), blocks=10),
+    "sliced": lambda x: sliced_wasserstein(x, normals(80, 4, seed=9), projections=50, blocks=10),
+    "rmse": lambda x: rmse(x, GOOD, blocks=10),
+}
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_difference_is_the_jackknife_of_the_difference(name: str) -> None:
+    metric, other = PAIRED[name], normals(60, 4, seed=5)
+    a, b = metric(1.4 * other), metric(1.3 * other)
+    out = difference(a, b)
+    assert (out.value, out.n) == (a.value - b.value, 60)
+    # Tukey's pseudo-values of the two statistics, subtracted: their mean has this standard error.
+    pseudo = [9 * (v - u) for u, v in zip(a.left, b.left, strict=True)]
+    assert out.se == pytest.approx(scipy.stats.sem(pseudo), rel=1e-9)
+    low, high = scipy.stats.t.interval(0.95, 9, loc=out.value, scale=out.se)
+    assert (out.low, out.high) == pytest.approx((low, high), rel=1e-3)
+    assert out.se < 0.6 * math.hypot(a.se, b.se)
+    assert difference(a, a) == Estimate(0.0, 0.0, 0.0, 0.0, 60)
+
+
+def test_difference_to_an_exact_number() -> None:
+    a, exact = rmse(GOOD, 0.9 * GOOD), Estimate(0.05, 0.05, 0.05, 0.0, 999)
+    for out, value in ((difference(a, exact), a.value - 0.05), (difference(exact, a), 0.05 - a.value)):
+        assert (out.value, out.n) == (value, a.n)
+        assert out.se == pytest.approx(a.se, rel=1e-12)
+    assert difference(exact, Estimate(0.02, 0.02, 0.02, 0.0, 1)).high == 0.05 - 0.02
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (rmse(normals(60, 4), normals(60, 4, seed=1), blocks=10), "60 and 60 rows in 20 and 10 blocks"),
+        (rmse(normals(61, 4), normals(61, 4, seed=1)), "60 and 61 rows in 20 and 20 blocks"),
+        (Estimate(1.0, 0.9, 1.1, 0.05, 60), "b must keep its leave-one-out values"),
+    ],
+)
+def test_difference_of_what_is_not_paired(other: Estimate, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        difference(rmse(normals(60, 4, seed=2), normals(60, 4)), other)
+
+
 # -- the interval -----------------------------------------------------------------------------------------------------
 D, SHIFT, SCALE = 4, 0.3, 1.25
 KNOWN: dict[str, tuple[Metric, float, float]] = {  # truth for equal sets, and for N(0, I) against N(0.3, 1.25^2 I)
@@ -125,10 +184,10 @@ def test_jackknife_removes_the_bias(name: str) -> None:
     assert abs(after.mean()) < 0.15 * before.mean()
 
 
-def plain_sliced(x: Tensor, y: Tensor, projections: int) -> float:
-    """With sort and subtraction only, along the directions of seed 0."""
+def plain_sliced(x: Tensor, y: Tensor, projections: int, keep: Tensor | slice = slice(None)) -> float:
+    """With sort and subtraction only, along the directions of seed 0 (those to keep)."""
     u = normals(projections, x.shape[1], seed=0)
-    u = u / u.norm(dim=1, keepdim=True)
+    u = (u / u.norm(dim=1, keepdim=True))[keep]
     return float(((x @ u.T).sort(0).values - (y @ u.T).sort(0).values).square().mean())
 
 
@@ -300,12 +359,24 @@ def test_sliced_matches_scipy_where_quantiles_do_not_cross() -> None:
     assert out.se == pytest.approx(0.0, abs=1e-10)
 
 
-def test_sliced_jackknife_leaves_sorted_rows_out_correctly() -> None:
+def test_sliced_jackknife_leaves_out_a_block_of_rows_and_of_directions() -> None:
     x, y = two(40, 40, 3)
-    g, which = 5, dealt(40, 5)
-    left = [plain_sliced(x[which != i], y[which != i], 50) for i in range(g)]
+    g, which, turn = 5, dealt(40, 5), torch.arange(50) % 5
+    left = [plain_sliced(x[which != i], y[which != i], 50, turn != i) for i in range(g)]
     out = sliced_wasserstein(x, y, projections=50, blocks=g)
     assert out.value == pytest.approx(g * plain_sliced(x, y, 50) - (g - 1) * np.mean(left), rel=1e-10)
+    assert out.left == pytest.approx(left, rel=1e-10)
+
+
+def test_sliced_error_of_few_directions() -> None:
+    """Fewer directions than blocks, and one alone: rows without error show that of the directions."""
+    x = normals(40, 3)
+    y = x * torch.tensor([3.0, 1.0, 1.0])
+    one, few = (sliced_wasserstein(x, y, projections=p) for p in (1, 16))
+    u = normals(16, 3)
+    along = ((x @ (u / u.norm(dim=1, keepdim=True)).T).sort(0).values - (y @ u.T / u.norm(dim=1)).sort(0).values) ** 2
+    assert few.se > 0.9 * float(along.mean(0).std()) / 4
+    assert 0 < one.se < few.se
 
 
 def test_sliced_counts_the_error_of_its_directions() -> None:

@@ -8,11 +8,13 @@ in float64 on the device of the input, in bounded memory. Rows must be independe
 * `floor_band`: what a distance shows between two sets of real data: below that, differences mean nothing.
 * `memorisation_ratio`: whether samples are closer to the training data than unseen data are.
 
+* `difference`: of two estimates from paired rows, which is known better than either.
+
 Every result is an `Estimate`; every standard error comes from one delete-one-block jackknife (`jackknife`). Resampling
 with replacement is not offered: repeated rows bias a Frechet distance so much that its interval misses the truth.
 """
 
-from scoresde.metrics.estimate import BLOCKS, Estimate, jackknife
+from scoresde.metrics.estimate import BLOCKS, Estimate, difference, jackknife
 from scoresde.metrics.frechet import FrechetStats, frechet, frechet_distance, frechet_stats
 from scoresde.metrics.neighbours import memorisation_ratio
 from scoresde.metrics.paired import floor_band, rmse
@@ -23,6 +25,7 @@ __all__ = [
     "BLOCKS",
     "Estimate",
     "FrechetStats",
+    "difference",
     "energy_distance",
     "floor_band",
     "frechet",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import NormalDist, fmean, stdev
 
 import torch
@@ -35,7 +36,7 @@ def rmse(x: Tensor, y: Tensor, *, blocks: int = BLOCKS) -> Estimate:
     # The other blocks are summed anew rather than subtracted: exact where one row carries nearly all the error.
     left = [math.sqrt(math.fsum(totals[:i] + totals[i + 1 :]) / (n - sizes[i])) for i in range(g)]
     out = jackknife(math.sqrt(math.fsum(totals) / n), left, n, correct=False)
-    return Estimate(out.value, max(out.low, 0.0), out.high, out.se, n)
+    return replace(out, low=max(out.low, 0.0))
 
 
 def floor_band(

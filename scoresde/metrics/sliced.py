@@ -17,7 +17,8 @@ def sliced_wasserstein(
 
     Bonneel et al. 2015, J. Math. Imaging Vis. 51(1). On a line W_2 pairs quantiles, so a projection costs a sort. The
     plain estimate is biased upwards by about 1/n, which the jackknife removes (to leading order). The standard error
-    counts the sampling of rows and of directions; in one dimension there is but one direction.
+    counts the sampling of rows and of directions: every jackknife block leaves out its share of both. So it does in the
+    `difference` of two distances along the same directions. In one dimension there is but one direction.
 
     Args:
         x: (n, ...).
@@ -40,9 +41,12 @@ def sliced_wasserstein(
     parts = directions.to(flat).split(max(1, _CHUNK // (len(flat) + len(other))))
     # (1 + blocks, projections): the distance with all rows, and without each block
     table = torch.cat([_line_distances(u @ flat.T, u @ other.T, blocks) for u in parts], dim=1)
-    means = table.mean(1).tolist()
-    spread = float(table[0].var() / table.shape[1]) if table.shape[1] > 1 else 0.0
-    return jackknife(means[0], means[1:], len(flat), extra_variance=spread)
+    keep = torch.ones_like(table)
+    if dim > 1 and projections > 1:
+        each = torch.arange(projections, device=table.device)
+        keep[1 + each % blocks, each] = 0.0
+    whole, *left = ((table * keep).sum(1) / keep.sum(1)).tolist()
+    return jackknife(whole, left, len(flat))
 
 
 def _line_distances(x: Tensor, y: Tensor, blocks: int) -> Tensor:
