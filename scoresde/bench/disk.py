@@ -37,11 +37,12 @@ _REMEDIES = {
 }
 
 
-class DiskError(OSError):
-    """A file that cannot be written or read. The message names the path, what is wrong and what helps.
+class RunError(Exception):
+    """What ends a run, because it is the fault of no cell; what is finished stays on the disk."""
 
-    It is never the fault of one cell, so it ends a run; what is finished stays on the disk.
-    """
+
+class DiskError(RunError, OSError):
+    """A file that cannot be written or read. The message names the path, what is wrong and what helps."""
 
     @classmethod
     def of(cls, error: OSError, path: Path, what: str) -> DiskError:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -50,26 +50,35 @@ if TYPE_CHECKING:
 FOLDERS = ("cells", "samples", "paths", "features", "pooled", "references")
 
 T = TypeVar("T")
-Fault = Callable[[dict[str, Any]], str | None]  # what is wrong with the content of a file, in words; None if nothing is
+Fault = Callable[[T], str | None]  # what is wrong with the content of a file, in words; None if nothing is
 
 
-def no_fault(data: dict[str, Any]) -> str | None:
-    """Any object will do."""
-    return None
+def no_fault(content: object) -> None:
+    """Anything will do."""
 
 
-def row_fault(row: dict[str, Any]) -> str | None:
-    """What is wrong with the row of a cell, of this version of the files or an older one: None if nothing is."""
+def estimates_fault(metrics: object) -> str | None:
+    """What is wrong with these metrics, which should be estimates by name: None if nothing is."""
+    right = isinstance(metrics, dict) and all(isinstance(one, dict) and "value" in one for one in metrics.values())
+    return None if right else "its metrics are not estimates"
+
+
+def row_fault(row: dict[str, Any], stem: str) -> str | None:
+    """What is wrong with the row of a cell, of these files or older ones, in a file of that name: None if nothing
+    is.
+    """
     if not isinstance(row.get("config"), dict) or not isinstance(row.get("hash"), str):
         return "it is not the row of a cell"
-    if row["hash"] != config_hash(row["config"]):
+    if row["hash"] != config_hash(row["config"]) or not stem.endswith(row["hash"][:16]):
         return "its hash is not that of its recipe"
     if row.get("status") not in ("ok", "failed"):
         return f"its status is {row.get('status')!r}"
-    metrics = row.get("metrics", {}) if row["status"] == "failed" else row.get("metrics")
-    if not isinstance(metrics, dict) or not all(isinstance(m, dict) and "value" in m for m in metrics.values()):
-        return "its metrics are not estimates"
-    return None
+    return estimates_fault(row.get("metrics", {} if row["status"] == "failed" else None))
+
+
+def pooled_fault(data: dict[str, Any]) -> str | None:
+    """What is wrong with a file of metrics over all seeds: None if nothing is."""
+    return estimates_fault(data.get("metrics")) if isinstance(data.get("cells"), list) else "it names no cells"
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,11 @@ class Store:
         """Strict JSON (a NaN is an error, not a file that other programs cannot read), written atomically."""
         write_atomically(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
 
-    def read_json(self, path: Path, fault: Fault = no_fault) -> dict[str, Any] | None:
+    def floors_path(self, key: str) -> Path:
+        """Where the floor bands of that key are, or will be."""
+        return self.folder / "references" / f"{key}.json"
+
+    def read_json(self, path: Path, fault: Fault[dict[str, Any]] = no_fault) -> dict[str, Any] | None:
         """The object in that file; None where there is no file, or a damaged one: no JSON object, or ``fault`` finds
         one.
         """
@@ -124,7 +137,7 @@ class Store:
 
     def read_row(self, path: Path) -> dict[str, Any] | None:
         """The row of a cell in that file; None where there is none, or a damaged one."""
-        return self.read_json(path, row_fault)
+        return self.read_json(path, partial(row_fault, stem=path.stem))
 
     def write_arrays(self, path: Path, **arrays: np.ndarray) -> None:
         """Named arrays as one .npz (no pickle), written atomically."""
@@ -142,9 +155,15 @@ class Store:
         np.save(buffer, array, allow_pickle=False)
         write_atomically(path, buffer.getvalue())
 
-    def read_arrays(self, path: Path) -> dict[str, np.ndarray] | None:
+    def read_arrays(
+        self, path: Path, fault: Fault[Mapping[str, np.ndarray]] = no_fault
+    ) -> dict[str, np.ndarray] | None:
         """The arrays of an .npz, or an .npy under the name "array"; None where there is no file, or a damaged one."""
-        return self._read(path, _load_arrays)
+        return self._read(path, partial(_load_arrays, fault=fault))
+
+    def has_array(self, path: Path) -> bool:
+        """Whether the .npy is there at its full length; it is not read."""
+        return self._read(path, _length) is not None
 
     def _read(self, path: Path, load: Callable[[Path], T]) -> T | None:
         try:
@@ -204,26 +223,33 @@ class Store:
         return (path for path in (self.folder, *(self.folder / name for name in FOLDERS)) if path.is_dir())
 
 
-def pooled_fault(data: dict[str, Any]) -> str | None:
-    """What is wrong with a file of metrics over all seeds: None if nothing is."""
-    whole = isinstance(data.get("cells"), list) and isinstance(data.get("metrics"), dict)
-    return None if whole else "it has no cells and metrics"
-
-
-def _load_json(path: Path, fault: Fault) -> dict[str, Any]:
+def _load_json(path: Path, fault: Fault[dict[str, Any]]) -> dict[str, Any]:
     data = json.loads(path.read_text(encoding="utf-8"))
-    why = fault(data) if isinstance(data, dict) else "it is not an object"
-    if why is not None:
-        raise ValueError(why)
+    if not isinstance(data, dict):
+        raise ValueError("it is not an object")
+    _refuse(fault(data))
     return data
 
 
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+def _load_arrays(path: Path, fault: Fault[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     import numpy as np
 
     with open(path, "rb") as file:
         loaded = np.load(file, allow_pickle=False)
-        return {"array": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        arrays = {"array": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    _refuse(fault(arrays))
+    return arrays
+
+
+def _length(path: Path) -> int:
+    import numpy as np
+
+    return len(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _refuse(why: str | None) -> None:
+    if why is not None:
+        raise ValueError(why)
 
 
 @cache
