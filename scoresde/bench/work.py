@@ -157,9 +157,15 @@ class Desk:
         except Exception as error:
             found = {"status": "failed", "error": f"{type(error).__name__}: {error}", "seconds": {}}
         found["seconds"]["cell"] = time.perf_counter() - start
-        return {**self.head(cell), **found}
+        return {**self._head(cell), **found}
 
-    def head(self, cell: Cell) -> dict[str, Any]:
+    def fail(self, cell: Cell, error: str) -> Step:
+        """A cell that no process lives to make a row of: its row, on disk."""
+        row = {**self._head(cell), "status": "failed", "error": error, "seconds": {}}
+        self.store.write_json(self.store.cell_path(cell.stem), row)
+        return Step(cell, row, True)
+
+    def _head(self, cell: Cell) -> dict[str, Any]:
         """What every row has."""
         return {
             "schema": SCHEMA,
