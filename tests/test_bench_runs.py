@@ -260,6 +260,22 @@ def test_a_cell_of_the_digits_network(tmp_path: Path):
     assert shown["array"].dtype == np.uint8
 
 
+@pytest.mark.slow
+def test_guidance_is_an_option_of_the_digits_and_reaches_the_solvers_that_know_it(tmp_path: Path):
+    block = replace(
+        quick().blocks[0],
+        target=choice("digits", guidance=3.0),
+        solvers=(choice("ddim"), choice("ddim-cfgpp")),
+        nfes=(8,),
+        seeds=(0,),
+        samples=40,
+    )
+    plain, pp = run(tmp_path, Suite("guided", "", (block,))).rows()
+    assert plain["status"] == pp["status"] == "ok", (plain["error"], pp["error"])
+    assert plain["nfe"]["counted"] == pp["nfe"]["counted"] == 8
+    assert plain["metrics"]["rmse_reference"]["value"] < pp["metrics"]["rmse_reference"]["value"]  # another method
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_another_device_gives_the_same_numbers(tmp_path: Path):
     block = replace(quick().blocks[0], solvers=(choice("dpmpp-2m"),), nfes=(8,), seeds=(0,), samples=40)

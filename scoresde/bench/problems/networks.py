@@ -69,7 +69,12 @@ def weights_digest(*networks: torch.nn.Module) -> str:
 
 
 class DigitsProblem(NetworkProblem):
-    """The shipped network of handwritten digits, class-conditional; sample i is of class i mod 10."""
+    """The shipped network of handwritten digits, class-conditional; sample i is of class i mod 10.
+
+    Args:
+        device: a torch device's name.
+        guidance: scale of classifier-free guidance; 1 is none. A guided call of the network counts once.
+    """
 
     note = (
         "The shipped network of real handwritten digits (8 by 8 pixels, ten classes in turn), compared with digits "
@@ -80,15 +85,23 @@ class DigitsProblem(NetworkProblem):
     pooled = ("frechet_data",)  # of 64 features: its jackknife needs several samples for each
     classes = tuple(map(str, range(10)))
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
+    def __init__(self, device: str = "cpu", guidance: float = 1.0) -> None:
+        if not guidance > 0:
+            raise ValueError(f"guidance must be positive, got {guidance!r}; 1 is none")
+        self.device, self.guidance = device, float(guidance)
+        if guidance != 1:
+            self.note = f"{self.note} Classifier-free guidance of scale {guidance:g}."
 
     def denoiser(self, sde: SDE) -> BaseDenoiser:
         """The network under any process: its preconditioning depends on sigma / alpha alone."""
         from scoresde.denoiser import Denoiser
+        from scoresde.guidance import ClassifierFree
 
         shipped = self._shipped
-        return Denoiser(shipped.net, sde, time=shipped.time, precondition=shipped.precondition)
+        plain = Denoiser(shipped.net, sde, time=shipped.time, precondition=shipped.precondition)
+        if self.guidance == 1:
+            return plain
+        return ClassifierFree(plain, self.guidance, null={"class_labels": len(self.classes)})
 
     @cached_property
     def _shipped(self) -> Any:
