@@ -1,6 +1,6 @@
 """Many processes for one run: workers of this machine, jobs of a cluster, or a team that draws every cell together.
 
-Each is a :data:`~scoresde.bench.runner.Crew` for :class:`~scoresde.bench.runner.Runner`. None changes a number: a cell
+Each is a :data:`~scoresde.bench.work.Crew` for :class:`~scoresde.bench.runner.Runner`. None changes a number: a cell
 is drawn in the same chunks whoever draws them, and its row is a file that is whole or absent.
 """
 
@@ -18,14 +18,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from scoresde.bench.disk import RunError
 from scoresde.bench.evaluate import Deal
 from scoresde.bench.suite import Cell, config_hash
-from scoresde.bench.work import Desk, Job, Step
+from scoresde.bench.work import Crew, Desk, Job, Step
 from scoresde.errors import choose
 
 if TYPE_CHECKING:
@@ -110,8 +111,9 @@ class Workers:
         # Of one job joblib would make a loop in this process, where a cell that kills its process kills the run.
         count = max(2, self.count)
         with parallel_config(backend="loky", inner_max_num_threads=job.threads):
-            pool = Parallel(count, return_as="generator_unordered", batch_size=1, pre_dispatch=self.count)
-            yield from pool(tasks())
+            pool = Parallel(count, return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")  # type: ignore
+            for step in pool(tasks()):
+                yield cast(Step, step)
 
 
 def _work(job: Job, cell: Cell) -> Step:
@@ -154,7 +156,7 @@ _ASKED: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 @dataclass(frozen=True)
 class Slurm:
-    """Cells as an array of jobs on a SLURM cluster, through submitit. All of them write into the one folder, which every
+    """Cells as an array of jobs on a SLURM cluster, through submitit. They all write into the one folder, which every
     node must see.
 
     Attributes:
@@ -226,7 +228,7 @@ class Slurm:
             logs = ", ".join(str(job.paths.stderr) for job in jobs if job.state != "FINISHED") or "no job failed"
             raise RunError(f"the jobs ended with {len(waiting)} cells unfinished; see {logs}")
 
-    def _executor(self, folder: os.PathLike[str]) -> submitit.AutoExecutor:
+    def _executor(self, folder: Path) -> submitit.AutoExecutor:
         try:
             import submitit
         except ImportError:
@@ -234,7 +236,9 @@ class Slurm:
         try:
             executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster)
         except RuntimeError as error:
-            raise ValueError(f"there is no SLURM here ({error}); cluster=local runs the jobs on this machine") from error
+            raise ValueError(
+                f"there is no SLURM here ({error}); cluster=local runs the jobs on this machine"
+            ) from error
         executor.update_parameters(name="scoresde-bench", **self.parameters)
         return executor
 
@@ -362,3 +366,20 @@ def _together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise TeamError(f"another process of the team is gone: {str(error).splitlines()[0]}") from error
+
+
+def choose_crew(
+    team: Team | None,
+    workers: int = 1,
+    slurm: str | None = None,
+    wait: bool = True,
+    say: Callable[[str], object] = print,
+) -> Crew:
+    """Who computes the cells, as the command line says it. Raises ValueError for two of them, or bad options."""
+    ways = {"torchrun": team is not None, "--workers": workers > 1, "--slurm": slurm is not None}
+    chosen = [name for name, wanted in ways.items() if wanted]
+    if len(chosen) > 1:
+        raise ValueError(f"{' and '.join(chosen)} cannot be used together; choose one")
+    if slurm is not None:
+        return Slurm.parse(slurm, wait=wait, say=say)
+    return team or (Workers(workers) if workers > 1 else Desk.run)

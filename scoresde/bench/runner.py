@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,8 @@ from scoresde.bench.problems import check_target
 from scoresde.bench.samplers import make_sde, prepare
 from scoresde.bench.store import Store, pooled_fault
 from scoresde.bench.suite import SCHEMA, Cell, Choice, Suite, suite_to_dict
-from scoresde.bench.work import Desk, Job, Step, names, stamp
+from scoresde.bench.work import Crew, Desk, Job, Step, names, stamp
 from scoresde.errors import choose
-
-# How cells are computed: in this process, or with others that work from its desk's job.
-Crew = Callable[[Desk, Sequence[Cell]], Iterator[Step]]
 
 ENOUGH = 24  # a budget that every solver can use: for checking names and options alone
 

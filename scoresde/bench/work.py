@@ -314,6 +314,10 @@ class Desk:
         return self._floors[path.name]
 
 
+# How cells are computed: by the process that the desk is in, or by others that work from its job.
+Crew = Callable[[Desk, Sequence[Cell]], Iterator[Step]]
+
+
 def names(cell: Cell, problem: Problem) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The metrics of the cell alone, and those of all seeds together."""
     if not cell.metrics:
