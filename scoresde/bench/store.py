@@ -59,7 +59,9 @@ def no_fault(content: object) -> None:
 
 def estimates_fault(metrics: object) -> str | None:
     """What is wrong with these metrics, which should be estimates by name: None if nothing is."""
-    right = isinstance(metrics, dict) and all(isinstance(one, dict) and "value" in one for one in metrics.values())
+    right = isinstance(metrics, dict) and all(
+        isinstance(one, dict) and isinstance(one.get("value"), (int, float)) for one in metrics.values()
+    )
     return None if right else "its metrics are not estimates"
 
 
@@ -224,7 +226,7 @@ class Store:
 
 
 def _load_json(path: Path, fault: Fault[dict[str, Any]]) -> dict[str, Any]:
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     if not isinstance(data, dict):
         raise ValueError("it is not an object")
     _refuse(fault(data))
@@ -245,6 +247,10 @@ def _length(path: Path) -> int:
     import numpy as np
 
     return len(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
 
 
 def _refuse(why: str | None) -> None:
