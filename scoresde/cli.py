@@ -18,6 +18,8 @@ try:
 except ImportError:  # the base installation is the library alone
     raise SystemExit("the scoresde command needs a few more packages: pip install 'scoresde[bench]'") from None
 
+from scoresde.errors import Mistakes
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -45,13 +47,16 @@ def user_errors() -> Iterator[None]:
     """
     try:
         yield
+    except Mistakes as error:
+        fail(*error.args)
     except (ValueError, TypeError, ImportError, OSError) as error:
         fail(str(error))
 
 
-def fail(message: str) -> NoReturn:
-    """Say what is wrong in one line on the error stream, and leave with exit code 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+def fail(*messages: str) -> NoReturn:
+    """Say what is wrong, each in one line on the error stream, and leave with exit code 2."""
+    for message in messages:
+        print("error: " + " ".join(message.split()), file=sys.stderr)
     raise typer.Exit(2)
 
 
@@ -101,7 +106,9 @@ def _root(
 
 @app.command()
 def bench(
-    suite: Annotated[str, typer.Argument(help="quick, smoke, or a TOML file that describes a suite.")] = "quick",
+    suite: Annotated[
+        str, typer.Argument(help="A name of `scoresde suites`, or a TOML file that describes a suite.")
+    ] = "quick",
     out: Annotated[
         Path | None, typer.Option(help="Results folder; runs into the same folder go on where it stands.")
     ] = None,
@@ -109,6 +116,12 @@ def bench(
         int | None, typer.Option(min=1, help="Seeds 0 to this minus one, in place of the suite's.")
     ] = None,
     samples: Annotated[int | None, typer.Option(min=2, help="Samples in every cell, in place of the suite's.")] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change the suite: nfes=5,10 or blocks.0.grids=edm; repeatable."
+        ),
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Run only cells whose line contains this; repeat to narrow.")
     ] = None,
@@ -121,7 +134,9 @@ def bench(
         str | None, typer.Option(help="Run the cells as jobs of a cluster: partition=NAME,time=MINUTES,jobs=8,...")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the jobs of --slurm.")] = True,
-    dry_run: Annotated[bool, typer.Option("--list", "--dry-run", help="Print the cells and leave.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--list", "--dry-run", help="Print the cells and about how long they take.")
+    ] = False,
     report_page: Annotated[bool, typer.Option("--report/--no-report", help="Write the HTML report at the end.")] = True,
 ) -> None:
     """Run a benchmark and write its HTML report.
@@ -131,24 +146,30 @@ def bench(
     from dataclasses import replace
 
     with user_errors():
-        chosen = _chosen_suite(suite, seeds, samples, device)
+        chosen = _chosen_suite(suite, sets or [], seeds, samples, device)
         cells = [cell for cell in chosen.cells() if all(word in cell.label for word in only or [])]
         if not cells:
-            raise ValueError(f"--only {' '.join(only or [])!r} matches none of the suite's cells; --list prints them")
-    if dry_run:
-        for cell in cells:
-            print(cell.label)
-        print(f"{len(cells)} cells")
-        return
+            first = chosen.cells()[0].label
+            raise ValueError(
+                f"--only {' '.join(only or [])!r} matches none of the suite's cells; the first is {first!r}"
+            )
     used = set_threads(threads)
+    folder = out if out is not None else Path("results") / Path(suite).stem
+
+    from scoresde.bench.store import Store
+
+    if dry_run:
+        from scoresde.bench.dry_run import describe_run
+
+        for line in describe_run(cells, Store(folder), force, retry):
+            print(line)
+        return
 
     from scoresde.bench.disk import RunError
     from scoresde.bench.parallel import Team, choose_crew
     from scoresde.bench.runner import Runner
-    from scoresde.bench.store import Store
     from scoresde.bench.table import show_progress, show_tables
 
-    folder = out if out is not None else Path("results") / Path(suite).stem
     runner = Runner(
         Store(folder), chosen, cells=tuple(cells), command=repeat_command(), threads=used, force=force, retry=retry
     )
@@ -178,13 +199,31 @@ def bench(
         raise typer.Exit(1)
 
 
-def _chosen_suite(name: str, seeds: int | None, samples: int | None, device: str) -> Suite:
+def _chosen_suite(name: str, sets: list[str], seeds: int | None, samples: int | None, device: str) -> Suite:
+    from scoresde.bench.names import check_name
     from scoresde.bench.suite import load_suite
 
-    chosen = load_suite(name)
+    chosen = load_suite(name, sets, check_name)
     chosen = chosen if seeds is None else chosen.with_seeds(seeds)
     chosen = chosen if samples is None else chosen.with_samples(samples)
     return chosen if device == "cpu" else chosen.on(device)
+
+
+@app.command()
+def suites(
+    name: Annotated[str | None, typer.Argument(help="Print the file of this one, to start your own from.")] = None,
+) -> None:
+    """List the suites that come with the library, or print one."""
+    from scoresde.bench.suite import load_suite
+    from scoresde.bench.suite import suites as ours
+    from scoresde.errors import choose
+
+    with user_errors():
+        if name is not None:
+            print(choose(name, ours(), "suite").read_text(encoding="utf-8"), end="")
+            return
+        for suite in map(load_suite, ours()):
+            print(f"{suite.name:<10} {len(suite.cells()):>6} cells  {suite.description}")
 
 
 @app.command()
@@ -200,6 +239,65 @@ def report(
 
     with user_errors():
         print(write_report(folder, out))
+
+
+@app.command()
+def export(
+    sources: Annotated[list[Path], typer.Argument(help="Results folders or packed files, then the table to write.")],
+    pooled: Annotated[bool, typer.Option("--pooled", help="Also the metrics over all seeds.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="One row a cell, its metrics side by side.")] = False,
+) -> None:
+    """Write results as one table: FOLDER... OUT.csv or OUT.parquet.
+
+    One row a cell and metric. Several folders are merged; a cell that more than one holds is there once.
+    """
+    from scoresde.bench.export import export as write
+    from scoresde.bench.results import load, merge
+
+    with user_errors():
+        *folders, out = sources
+        if not folders:
+            raise ValueError(f"name a results folder and the file to write, got {str(out)!r} alone")
+        merged, conflicts = merge(load(folder) for folder in folders)
+        count = write(merged, out, pooled=pooled, wide=wide)
+    for conflict in conflicts:
+        print(f"warning: {conflict}", file=sys.stderr)
+    print(f"{out}: {count} rows of {len(merged.rows)} cells")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="The baseline: a results folder or a packed file.")],
+    b: Annotated[Path, typer.Argument(help="What is judged, likewise.")],
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeat for more.")] = None,
+    across: Annotated[
+        list[str] | None, typer.Option(help="Match cells that differ in this field (device, dtype, ...); repeatable.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="Relative change that is none.")] = 1e-3,
+    everything: Annotated[bool, typer.Option("--all", help="Show also what did not change.")] = False,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the whole comparison to this file.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit code 1 if B is surely worse anywhere, or fails.")
+    ] = False,
+) -> None:
+    """Compare two sets of results: versions, machines, data types.
+
+    Cells of one recipe are compared from the same noise; a difference is called one only when its interval says so.
+    """
+    import json
+
+    from scoresde.bench import compare as comparing
+    from scoresde.bench.results import load
+    from scoresde.bench.store import write_atomically
+
+    with user_errors():
+        found = comparing.compare(load(a), load(b), metrics=metric or [], across=across or [], tolerance=tolerance)
+    comparing.show(found, console(), everything=everything)
+    if out is not None:
+        write_atomically(out, (json.dumps(found.data, indent=1, allow_nan=False) + "\n").encode())
+    if strict and found.regressions:
+        print(f"{len(found.regressions)} regressions; the first: {found.regressions[0]}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -9,6 +9,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class Mistakes(ValueError):
+    """Several mistakes of the user's at once: ``args`` says each in one line."""
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
+
+
 def choose(name: str, table: Mapping[str, T], argument: str) -> T:
     """Return ``table[name]``, or raise a ValueError that lists the nearest names.
 

@@ -26,7 +26,6 @@ from scoresde.bench.suite import (
     canonical_json,
     choice,
     load_suite,
-    quick,
     suite_to_dict,
 )
 from scoresde.denoiser import BaseDenoiser
@@ -236,11 +235,11 @@ def test_bad_names_are_refused_before_any_work(tmp_path: Path, change: dict, wor
 
 
 def test_the_default_suite_passes_the_check(tmp_path: Path):
-    Runner(Store(tmp_path), quick(), quick().cells()).check()
+    Runner(Store(tmp_path), load_suite("quick"), load_suite("quick").cells()).check()
 
 
 def test_a_cell_of_the_digits_network(tmp_path: Path):
-    block = replace(quick().blocks[0], solvers=(choice("dpmpp-2m"),), nfes=(8, 20), seeds=(0,), samples=40)
+    block = replace(load_suite("quick").blocks[0], solvers=(choice("dpmpp-2m"),), nfes=(8, 20), seeds=(0,), samples=40)
     runner = run(tmp_path, Suite("digits", "", (block,)))
     few, many = runner.rows()
     assert few["status"] == many["status"] == "ok", (few["error"], many["error"])
@@ -278,7 +277,7 @@ def test_guidance_is_an_option_of_the_digits_and_reaches_the_solvers_that_know_i
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_another_device_gives_the_same_numbers(tmp_path: Path):
-    block = replace(quick().blocks[0], solvers=(choice("dpmpp-2m"),), nfes=(8,), seeds=(0,), samples=40)
+    block = replace(load_suite("quick").blocks[0], solvers=(choice("dpmpp-2m"),), nfes=(8,), seeds=(0,), samples=40)
     blocks = (block, replace(TINY, nfes=(4,), seeds=(0,)))
     rows = [run(tmp_path / d, Suite("s", "", blocks).on(d)).rows() for d in ("cpu", "cuda")]
     for here, there in zip(*rows, strict=True):

@@ -48,7 +48,7 @@ def test_smaller_is_lower_and_nothing_seen_is_hollow():
 @pytest.mark.parametrize("high", [1.3, 2.0, 9.0, 100.0, 1e4, 1e9])
 @pytest.mark.parametrize("low", [1.0, 0.17, 3e-7])
 def test_axes_have_a_few_ticks_inside_their_range(low: float, high: float):
-    axis = charts._Axis(low, low * high, 0.0, 300.0)
+    axis = charts._Log(low, low * high, 0.0, 300.0)
     ticks = axis.ticks()
     assert 3 <= len(ticks) <= 9, ticks
     places = [axis(tick) for tick in ticks]
@@ -72,7 +72,8 @@ def test_every_series_has_its_own_marker():
         (-0.5, "−0.500"),
         (2.5e-7, "2.50e−7"),
         (1.5e7, "1.50e7"),
-        (99.95, "100.0"),
+        (99.95, "100"),
+        (9.996, "10.0"),
     ],
 )
 def test_numbers_for_people(value: float, text: str):

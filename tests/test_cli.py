@@ -99,22 +99,87 @@ def test_threads_follow_the_environment_unless_named(monkeypatch: pytest.MonkeyP
     assert cli.set_threads(None) == 1 == torch.get_num_threads()
 
 
-def test_listing_runs_nothing(tmp_path: Path):
+def test_a_dry_run_tells_the_cells_in_groups_and_runs_nothing(tmp_path: Path):
     for option in ("--list", "--dry-run"):
-        result = call("bench", "quick", option, "--only", "digits · ", "--only", "heun", "--out", tmp_path / "no")
+        result = call("bench", "quick", option, "--only", "-gaussian · ", "--only", "e", "--out", tmp_path / "no")
         assert result.exit_code == 0
-        lines = result.stdout.splitlines()
-        assert lines[-1] == "15 cells"
-        assert len(lines) == 16
-        assert all("digits · edm · heun" in line for line in lines[:-1])
+        assert result.stdout.splitlines()[:-2] == [
+            "digits-gaussian · flow · uniform: 126 cells of 400 samples in float64 on cpu",
+            "    7 solvers: ddim, heun, dpm-solver-fast, dpmpp-2m, dpmpp-3m, ddim(eta=1), euler-maruyama",
+            "    × 6 NFE: 5, 8, 10, 15, 20, 30",
+            "    × 3 seeds: 0, 1, 2",
+        ]
+        *_, count, seconds = result.stdout.splitlines()
+        assert count == f"126 cells, 0 of them finished in {tmp_path / 'no'}"
+        assert "of network calls, timed just now; converged solutions and metrics come on top" in seconds
         assert not (tmp_path / "no").exists()
+
+
+def test_a_dry_run_knows_what_is_finished(tmp_path: Path):
+    call(*TINY, "--out", tmp_path, "--no-report")
+    text = call("bench", "smoke", "--samples", "48", "--out", tmp_path, "--dry-run").stdout
+    assert "12 cells, 3 of them finished" in text
+    assert "at the pace of the finished cells" in text
+    assert "network calls" not in text
+    assert call(*TINY, "--out", tmp_path, "--dry-run").stdout.endswith(f"3 cells, 3 of them finished in {tmp_path}\n")
+    assert "3 cells, 0 of them finished" in call(*TINY, "--out", tmp_path, "--dry-run", "--force").stdout
+
+
+def test_changes_reach_the_cells(tmp_path: Path):
+    words = ("--set", "nfes=3,4", "--set", "solvers=heun", "--set", "device=nowhere", "--out", tmp_path / "no")
+    text = call("bench", "smoke", "--dry-run", *words).stdout
+    assert "4 cells of 200 samples in float64 on nowhere" in text
+    assert "1 solvers: heun\n    × 2 NFE: 3, 4\n" in text
+    assert "no estimate for mixture (" in text
+
+
+def test_every_mistake_of_a_suite_is_a_line(tmp_path: Path):
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'plugins = "nowhere.peers"\n[[blocks]]\ntarget = "mixtur"\nsdes = ["vp", {name = "vp", beta = 3}]\n'
+        'grids = {name = "karras", roh = 3}\nsolvers = ["dpmp-2m",\n  {name = "ddim", etta = 1},\n  "x/heun"]\n'
+        'nfes = 5\nseeds = 1\nsamples = 10\nmetrics = ["kid"]\ndtype = "double"\nreference = "hein"\n'
+    )
+    result = call("bench", path, "--set", "nfes=0")
+    assert result.exit_code == 2
+    found = [line.removeprefix("error: ").removeprefix(f"{path}:") for line in result.stderr.splitlines()]
+    assert sorted(line.partition(": ")[0] for line in found) == sorted(
+        ["1", "3", "4", "5", "6", "7", "12", "13", "14", "--set nfes=0"]
+    )
+    assert "3: blocks[0].target: target='mixtur' is unknown; nearest: mixture" in "\n".join(found)
+    assert "12: blocks[0].metrics[0]: metric='kid' is unknown; nearest: kid_data" in "\n".join(found)
+
+
+def test_samplers_of_plugins_are_known_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "others_here.py").write_text("SAMPLERS = {'x/heun': None}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'plugins = "others_here"\n[[blocks]]\ntarget = "mixture"\nsdes = "vp"\ngrids = "own"\n'
+        'solvers = ["x/heun", "x/hein"]\nnfes = 5\nseeds = 1\nsamples = 10\n'
+    )
+    message = refused(call("bench", path))
+    assert "blocks[0].solvers[1]: solver='x/hein' is unknown; nearest: x/heun" in message
+    path.write_text(path.read_text().replace("others_here", "math"))
+    assert "plugin 'math' cannot be used" in refused(call("bench", path))
+
+
+def test_suites_lists_ours_and_prints_one(tmp_path: Path):
+    from scoresde.bench.suite import load_suite, suites
+
+    lines = call("suites").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(suites())
+    assert "342 cells" in next(line for line in lines if line.startswith("quick"))
+    (tmp_path / "quick.toml").write_text(call("suites", "quick").stdout)
+    assert load_suite(str(tmp_path / "quick.toml")) == load_suite("quick")
+    assert "nearest: quick" in refused(call("suites", "quik"))
 
 
 def test_failed_cells_are_told_and_make_the_exit_code_one(tmp_path: Path):
     suite = tmp_path / "s.toml"
     suite.write_text(
         'name = "s"\ndescription = ""\n[[blocks]]\ntarget = "mixture"\nsdes = "vp"\ngrids = "log-snr"\n'
-        'solvers = ["dpmpp-2s", "ddim"]\nnfes = 1\nseeds = 0\nsamples = 48\nend = "eps"\n'
+        'solvers = ["dpmpp-2s", "ddim"]\nnfes = 1\nseeds = 1\nsamples = 48\nend = "eps"\n'
     )
     result = call("bench", suite, "--out", tmp_path / "out")
     assert result.exit_code == 1
@@ -157,7 +222,7 @@ def test_report_again_and_elsewhere(tmp_path: Path):
     [
         (("bench", "quik"), "nearest: quick"),
         (("bench", "no.toml"), "no.toml"),
-        (("bench", "smoke", "--only", "nothing like this"), "--list prints them"),
+        (("bench", "smoke", "--only", "nothing like this"), "the first is "),
         (("bench", "smoke", "--device", "warp"), "device 'warp'"),
         (("report", "no-such-folder"), "holds no benchmark results"),
         (("sample", "--model", "digit"), "nearest: digits"),

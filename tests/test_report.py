@@ -5,93 +5,36 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
+import time
+import tomllib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from scoresde.bench.report import render, write_report
+from scoresde.bench.report.facts import suite_toml
 from scoresde.bench.store import Store
-from scoresde.bench.suite import Block, Cell, Suite, choice, suite_to_dict
-
-# Made-up results with known answers: the error of a solver is scale / NFE^order, with an interval of 4 % either side.
-SOLVERS = {
-    choice("ddim"): (3.0, 1, False),
-    choice("dpmpp-2m"): (9.0, 2, False),
-    choice("dpmpp-3m"): (60.0, 3, False),
-    choice("ddim", eta=1.0): (6.0, 1, True),
-}
-NFES = (5, 10, 20)
+from scoresde.bench.suite import Cell, Suite, choice, suite_from_dict, suite_to_dict
+from tests.made_up_bench import SOLVERS, made_up_folder, made_up_row, made_up_suite
 
 
-def made_up_suite() -> Suite:
-    def block(target: str, samples: int) -> Block:
-        return Block(choice(target), (choice("vp"),), (choice("log-snr"),), tuple(SOLVERS), NFES, (0, 1), samples)
-
-    return Suite("made-up", "for the tests", (block("digits", 10), block("mixture", 200)))
-
-
-def made_up_row(cell: Cell) -> dict:
-    scale, order, stochastic = SOLVERS[cell.solver]
-    error = scale / cell.nfe**order * (1 + 0.01 * cell.seed)
-
-    def estimate(value: float) -> dict:
-        return {"value": value, "low": 0.96 * value, "high": 1.04 * value, "se": 0.02 * abs(value), "n": cell.samples}
-
-    metrics = {"frechet_data": estimate(0.1 + error), "energy_data": estimate(error - 0.02)}
-    if not stochastic:
-        metrics["rmse_reference"] = estimate(error)
-    floor = {"value": 0.15, "low": 0.1, "high": 0.2, "se": 0.025, "n": 100}
-    return {
-        "schema": 1,
-        "hash": cell.hash,
-        "config": cell.config,
-        "status": "ok",
-        "error": None,
-        "solver": {"label": cell.solver.label, "stochastic": stochastic, "order": order},
-        "nfe": {"budget": cell.nfe, "plan": cell.nfe, "counted": cell.nfe},
-        "seconds": {
-            "cell": 0.2,
-            "sampling": 0.001 * cell.nfe,
-            "network": 0.0009 * cell.nfe,
-            "solver": 0.0001 * cell.nfe,
-        },
-        "metrics": metrics,
-        "floors": {"frechet_data": floor},
-        "note": "Made up.",
-        "reference": {"key": "made-up"},
-        "environment": {"python": "3.x", "threads": 1, "commit": None},
-    }
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder as a run would leave it, with one failed cell; read only."""
+    return made_up_folder(tmp_path_factory.mktemp("results") / "made up")
 
 
-def picture_of(cell: Cell, generator: np.random.Generator) -> np.ndarray:
-    if cell.target.name == "digits":
-        return generator.integers(0, 256, (10, 8, 8)).astype(np.uint8)
-    return generator.normal(size=(200, 2)).astype(np.float32)
+@pytest.fixture(scope="module")
+def page(whole: Path) -> str:
+    return render(whole)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A results folder as a run would leave it, with one failed cell."""
-    store, suite, generator = Store(tmp_path / "made up"), made_up_suite(), np.random.default_rng(0)
-    for cell in suite.cells():
-        store.write_json(store.cell_path(cell.stem), made_up_row(cell))
-        if cell.seed == 0:
-            store.write_array(store.samples_path(cell.stem), picture_of(cell, generator))
-    failed = suite.cells()[0]
-    bad = {**made_up_row(failed), "status": "failed", "error": "ValueError: <b>not finite</b> & so on", "metrics": {}}
-    store.write_json(store.cell_path(failed.stem), bad)
-    run = {"suite": suite_to_dict(suite), "command": "scoresde bench made-up", "seconds": 12.5, "computed": 48}
-    store.write_json(store.run_path, run)
-    return store.folder
-
-
-@pytest.fixture
-def page(folder: Path) -> str:
-    return render(folder)
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return shutil.copytree(whole, tmp_path / whole.name)
 
 
 class Tags(HTMLParser):
@@ -160,46 +103,71 @@ def test_the_page_follows_from_the_folder(folder: Path):
     assert other.exists()
 
 
+def lines_of(page: str) -> list[tuple[str, ...]]:
+    """The lines of the first table of verdicts: calls, best, against the others."""
+    table = page[page.index('<table class="lines">') : page.index("</table>")]
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table[table.index("<tbody>") :], re.DOTALL)
+    cells = [re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL) for row in rows]
+    return [tuple(" ".join(re.sub(r"<[^>]+>", "", cell).split()) for cell in row) for row in cells]
+
+
 def test_the_headline_says_who_is_best_and_by_how_much(page: str):
-    cards = re.findall(r'<div class="card">(.*?)</div>', page, re.DOTALL)
-    words = [re.sub(r"<[^>]+>|\s+", " ", card).split() for card in cards]
-    assert [" ".join(w[:3]) for w in words] == ["5 calls dpmpp-2m", "10 calls dpmpp-3m", "20 calls dpmpp-3m"]
-    # 60/10^3 = 0.06 and 9/10^2 = 0.09, times 1.005 (the mean of two seeds)
-    assert "0.0603" in words[1]
-    assert "1.50×" in words[1]
-    assert "3.00×" in words[2]
+    """60/10^3 = 0.06 and 9/10^2 = 0.09, times 1.005 (the mean of two seeds), with 2 % of error for each seed."""
+    first, second, third = lines_of(page)
+    assert first[:2] == ("5", "dpmpp-2m 0.362 ± 0.010")
+    assert first[2].startswith("1.33× closer than dpmpp-3m by 0.121 ±")
+    assert second[:2] == ("10", "dpmpp-3m 0.0603 ± 0.0017")
+    assert second[2].startswith("1.50× closer than dpmpp-2m by 0.0301 ±")
+    assert third[2].startswith("3.00× closer than dpmpp-2m by")
+    said = re.sub(r"<[^>]+>", "", page[page.index('class="said"') :])
+    assert "dpmpp-2m is best at 5 calls (1.33× closer than the next); dpmpp-3m is best at 10 and 20 calls" in said
+    assert "(1.50 to 3.00× closer than the next)." in said
 
 
-def test_what_overlaps_is_not_called_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    near = {choice("ddim"): (3.0, 1, False), choice("heun"): (3.1, 1, False), choice("dpmpp-2m"): (9.0, 1, False)}
-    monkeypatch.setitem(globals(), "SOLVERS", near)
-    store = Store(tmp_path)
-    for cell in Suite("near", "", (replace(made_up_suite().blocks[0], nfes=(5,)),)).cells():
-        store.write_json(store.cell_path(cell.stem), made_up_row(cell))
-    page = render(tmp_path)
-    assert "not separable from heun" in page
-    assert "closer than" not in page
-    table = page[page.index('<table class="values">') : page.index("</table>")]
-    assert re.findall(r'<th scope="row">([^<]+)</th>\s*<td class="(\w+)"', table) == [
+NEAR = {choice("ddim"): (3.0, 1, False), choice("heun"): (3.1, 1, False), choice("dpmpp-2m"): (9.0, 1, False)}
+
+
+def near_page(folder: Path, **how: bool) -> str:
+    """Two solvers whose intervals overlap, and one far away."""
+    store, first = Store(folder), made_up_suite().blocks[0]
+    for cell in Suite("near", "", (replace(first, nfes=(5,), solvers=tuple(NEAR)),)).cells():
+        store.write_json(store.cell_path(cell.stem), made_up_row(cell, NEAR, **how))
+    return render(folder)
+
+
+@pytest.mark.parametrize("how", [{"left": False}, {"shared": False}], ids=["no jackknife", "errors not shared"])
+def test_what_may_be_chance_is_not_called_better(tmp_path: Path, how: dict[str, bool]):
+    page = near_page(tmp_path, **how)
+    (line,) = lines_of(page)
+    assert line[2].startswith("tied with heun; 3.00× closer than dpmpp-2m")
+    assert "No single solver is best at 5 calls." in page
+    table = page[page.index('<table class="values">') :]
+    assert re.findall(r'<th scope="row">([^<]+)</th>\s*<td(?: class="(\w+)")?', table)[:3] == [
         ("ddim", "best"),
+        ("dpmpp-2m", ""),
         ("heun", "tied"),
     ]
 
 
+def test_a_paired_difference_is_one_though_the_intervals_overlap(tmp_path: Path):
+    (line,) = lines_of(near_page(tmp_path, shared=True))
+    assert line[2].startswith("1.03× closer than heun by 0.0201 ±")
+
+
 def test_every_cell_is_a_row_of_the_table_and_failures_are_told(page: str):
     body = page[page.index('id="all"') :]
-    assert len(re.findall(r'<tr(?: class="failed")?><td>', body)) == 48
+    assert len(re.findall(r'<tr(?: class="failed")?><td>', body)) == 72
     assert body.count('<tr class="failed">') == 1
     assert "&lt;b&gt;not finite&lt;/b&gt; &amp; so on" in page
     assert "<b>not finite" not in page
     headings = Tags(page).all("th")
     sortable = [th for th in headings if "aria-sort" in th]
-    assert len(sortable) == 4 + 4 + 3 + 3
+    assert len(sortable) == 4 + 4 + 3 + 4
 
 
 def test_pictures_are_pngs_for_each_solver_and_budget(page: str):
     images = Tags(page).all("img")
-    assert len(images) == 2 * 12 - 1  # one cell failed
+    assert len(images) == 3 * 12 - 1  # one cell failed
     assert all((i["src"] or "").startswith("data:image/png;base64,") and i["alt"] for i in images)
 
 
@@ -233,105 +201,76 @@ def test_a_page_of_failures_only_is_a_page(tmp_path: Path):
     assert "ValueError: no" in render(tmp_path)
 
 
-# ---- a real browser --------------------------------------------------------------------------------------------------
-
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-
-PROBE = """
-<script>
-{
-const out = {resources: performance.getEntriesByType("resource").map((entry) => entry.name)};
-out.wide = document.documentElement.scrollWidth > window.innerWidth;
-const head = [...document.querySelectorAll("#all thead th")];
-const at = head.findIndex((th) => th.textContent.includes("Same-seed"));
-const values = () => [...document.querySelectorAll("#all tbody tr")].map((r) => r.cells[at].dataset.value);
-head[at].querySelector("button").click();
-out.up = values(); out.upState = head[at].getAttribute("aria-sort");
-head[at].querySelector("button").click();
-out.down = values(); out.downState = head[at].getAttribute("aria-sort");
-const filter = document.getElementById("filter");
-filter.value = "digits dpmpp-3m"; filter.dispatchEvent(new Event("input"));
-out.count = document.getElementById("count").textContent;
-out.visible = [...document.querySelectorAll("#all tbody tr")].filter((r) => r.offsetParent !== null).length;
-const button = document.querySelector("[data-toggle]");
-const shown = () => document.querySelectorAll(".panel .chart g:not(.off)").length;
-const before = shown();
-button.click(); out.hidden = before - shown(); out.pressed = button.getAttribute("aria-pressed");
-button.click(); out.restored = shown() === before;
-const apart = (a, b) => a.left > b.right - 1 || b.left > a.right - 1 || a.top > b.bottom - 1 || b.top > a.bottom - 1;
-const overlaps = (a, b) => !apart(a, b);
-const inside = (a, b) => a.left > b.left - 1 && a.right < b.right + 1 && a.top > b.top - 1 && a.bottom < b.bottom + 1;
-out.overlaps = 0; out.texts = 0;
-for (const svg of document.querySelectorAll(".chart")) {
-  const frame = svg.getBoundingClientRect();
-  const boxes = [...svg.querySelectorAll("text")].map((t) => t.getBoundingClientRect());
-  out.texts += boxes.length;
-  boxes.forEach((a, i) => {
-    if (!inside(a, frame)) out.overlaps++;
-    for (const b of boxes.slice(i + 1)) if (overlaps(a, b)) out.overlaps++;
-  });
-}
-const cards = [...document.querySelectorAll(".card, figure, .legend button")].map((e) => e.getBoundingClientRect());
-cards.forEach((a, i) => { for (const b of cards.slice(i + 1)) if (overlaps(a, b)) out.overlaps++; });
-const result = document.createElement("pre");
-result.id = "probe"; result.textContent = JSON.stringify(out); document.body.append(result);
-}
-</script>
-"""
+def test_ways_classes_and_grids_are_shown(page: str):
+    tags = Tags(page)
+    plots = [a for a in tags.all("svg") if a.get("class") == "ways"]
+    assert len(plots) == 1 + len(SOLVERS)  # the nearest to converged, and each at ten calls
+    assert plots[0]["aria-label"] == "ways of 8 samples of dpmpp-3m at NFE 20"
+    heats = re.findall(r'<table class="values heat">(.*?)</table>', page, re.DOTALL)
+    by_grid = [heat for heat in heats if "uniform" in heat]
+    by_class = [heat for heat in heats if ">seven<" in heat]
+    assert len(by_grid) == 2 * 3  # two metrics at three budgets
+    assert len(by_class) == 3
+    for heat in by_grid:
+        assert heat.count('aria-label="best"') == 1
+    assert "dpmpp-2m on log-snr" in page
+    assert re.search(r'<td class="h0"[^>]*><span role="img" aria-label="best">', by_grid[0])
 
 
-def browse(page: Path, text: str, width: int) -> subprocess.CompletedProcess[str]:
-    """Open the text as a page in headless Chromium: the document as it ends, and the browser's log."""
-    page.write_text(text, encoding="utf-8")
-    quiet = "gpu quic background-networking component-update sync default-apps extensions"
-    return subprocess.run(
-        [
-            str(CHROMIUM),
-            *("--headless", "--no-sandbox", "--no-first-run", "--hide-scrollbars", "--enable-logging=stderr", "--v=0"),
-            *(f"--disable-{name}" for name in quiet.split()),
-            *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={page.parent / 'profile'}"),
-            *(f"--window-size={width},900", "--virtual-time-budget=4000", "--dump-dom", page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+def test_peers_and_memory_are_told(page: str):
+    assert "<small>peers 1.2</small>" in page
+    assert re.search(r"<dt>samplers of</dt><dd>peers 1.2</dd>", page)
+    assert "memory (MB)" in page
 
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_the_suite_on_the_page_is_the_suite(page: str):
+    suite = made_up_suite()
+    text = suite_toml(suite_to_dict(suite))
+    assert suite_from_dict(tomllib.loads(text)) == suite
+    assert text.splitlines()[0] == 'name = "made-up"'
+    assert "target = &#34;mixture&#34;" in page
+
+
+def test_a_metric_with_a_best_value_is_ranked_by_its_distance(tmp_path: Path):
+    store = Store(tmp_path)
+    for cell in Suite("near", "", (replace(made_up_suite().blocks[0], nfes=(5,), solvers=tuple(NEAR)),)).cells():
+        row = made_up_row(cell, NEAR)
+        value = {"ddim": 1.02, "heun": 0.9, "dpmpp-2m": 0.5}[cell.solver.name]
+        row["metrics"] = {"density": {"value": value, "low": value - 0.01, "high": value + 0.01, "se": 0.005, "n": 9}}
+        store.write_json(store.cell_path(cell.stem), row)
+    page = render(tmp_path)
+    (line,) = lines_of(page)
+    assert line[1] == "ddim 1.02 ± 0.0069"
+    assert line[2] == "5.00× closer than heun"
+    assert "Smaller is better, except where" in page
+    assert "Density by time" not in page
+    assert 'class="ideal"' in page
+
+
+def test_old_rows_make_a_page(tmp_path: Path):
+    """Files of schema 2 know no leave-one-out values, classes, memory or packages."""
+    store = Store(tmp_path)
+    for cell in made_up_suite().cells():
+        row = made_up_row(cell, left=False)
+        for key in ("classes", "memory"):
+            del row[key]
+        del row["solver"]["package"]
+        store.write_json(store.cell_path(cell.stem), row)
+    page = render(tmp_path)
+    assert "of each class" not in page
+    assert "memory (MB)" not in page
 
 
 @pytest.mark.slow
-@needs_chromium
-def test_the_page_may_not_load_anything(page: str, tmp_path: Path):
-    """What the next test relies on: a load from outside is stopped by the page's own policy, and shows in the log."""
-    outside = '<img src="http://localhost:9/x.png">'
-    assert "Content Security Policy" in browse(tmp_path / "p.html", page.replace("</body>", outside), 800).stderr
-
-
-@pytest.mark.slow
-@needs_chromium
-@pytest.mark.parametrize("width", [1280, 500])
-def test_a_browser_shows_it_without_errors_requests_or_overlaps(page: str, tmp_path: Path, width: int):
-    done = browse(tmp_path / "probe.html", page.replace("</body>", PROBE + "</body>"), width)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    text = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert text is not None, "the page's script did not get to its end"
-    seen = json.loads(text[1])
-    assert seen["resources"] == []
-    numbers = [float(v) for v in seen["up"] if v]
-    assert numbers == sorted(numbers)
-    assert len(numbers) == 35
-    assert all(v == "" for v in seen["up"][35:] + seen["down"][35:])  # what is missing goes last, both ways
-    assert [float(v) for v in seen["down"] if v] == numbers[::-1]
-    assert (seen["upState"], seen["downState"]) == ("ascending", "descending")
-    assert (seen["count"], seen["visible"]) == ("6 of 48", 6)
-    assert seen["hidden"] > 0
-    assert seen["pressed"] == "false"
-    assert seen["restored"]
-    assert not seen["wide"], "the page is wider than the window"
-    assert seen["texts"] > 50
-    assert seen["overlaps"] == 0
+def test_many_cells_stay_quick(tmp_path: Path):
+    """Two thousand cells: in seconds, and a page that a browser opens at once."""
+    grids = (choice("karras"), choice("uniform"))
+    block = replace(made_up_suite().blocks[0], nfes=tuple(range(5, 15)), seeds=tuple(range(25)), grids=grids)
+    (tmp_path / "cells").mkdir()
+    for cell in Suite("many", "", (block,)).cells():
+        (tmp_path / "cells" / f"{cell.stem}.json").write_text(json.dumps(made_up_row(cell)))
+    start = time.process_time()
+    page = render(tmp_path)
+    assert page[page.index('id="all"') :].count("<tr><td>") == 2000
+    assert time.process_time() - start < 20
+    assert len(page) < 3e6

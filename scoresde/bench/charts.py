@@ -2,7 +2,8 @@
 to load.
 
 Colours are CSS classes (``s0`` to ``s9``) and every series has its own marker as well, so that no reader depends on
-colour. The legend is HTML beside the chart (:func:`marker_icon`), so that it covers no data.
+colour: a hundred series differ in one or the other. The legend is HTML beside the chart (:func:`marker_icon`), so that
+it covers no data. The drawing is small (460 by 330) so that its text stays readable on a phone.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from html import escape
 
 from scoresde.bench.analysis import Summary
 
-SERIES = 10  # how many colours the page defines; markers and colours repeat after that, in step with a dashed line
-WIDTH, HEIGHT = 560, 380
-LEFT, RIGHT, TOP, BOTTOM = 74, 16, 14, 52
+SERIES = 10  # how many colours the page defines; after that they repeat with other markers
+WIDTH, HEIGHT = 460, 330
+LEFT, RIGHT, TOP, BOTTOM = 70, 14, 12, 50
 
 # Closed outlines of about equal area around the origin; the last two are drawn as strokes.
 _MARKERS = (
@@ -38,16 +39,20 @@ _TICK_DIGITS = ((1,), (1, 3), (1, 2, 5), range(1, 10))
 
 @dataclass(frozen=True)
 class Dot:
-    """One point of a line: where, with what interval, and what a pointer over it says."""
+    """One point of a line: where, with what interval, and what a pointer over it says.
+
+    ``x_range`` makes its interval a box.
+    """
 
     x: float
     summary: Summary
     text: str
+    x_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Line:
-    """One series: its name, its number (colour and marker), whether it is drawn dashed, and its dots by rising x."""
+    """One series: its name, its number (colour and marker), whether it is drawn dashed, and its dots by budget."""
 
     label: str
     number: int
@@ -55,7 +60,7 @@ class Line:
     dots: tuple[Dot, ...]
 
 
-class _Axis:
+class _Log:
     """A logarithmic axis from a range of values to pixels."""
 
     def __init__(self, low: float, high: float, start: float, stop: float, pad: float = 0.06) -> None:
@@ -73,35 +78,60 @@ class _Axis:
 
     def ticks(self) -> list[float]:
         """Powers of ten where there are three, else more digits between them; three to eight or so."""
-        inside: list[float] = []
         for digits in _TICK_DIGITS:
-            values = [
-                digit * 10.0**decade for decade in range(math.floor(self.low), math.ceil(self.high)) for digit in digits
+            inside = [
+                value
+                for decade in range(math.floor(self.low), math.ceil(self.high))
+                for digit in digits
+                if self.low <= math.log10(value := digit * 10.0**decade) <= self.high
             ]
-            inside = [value for value in values if self.low <= math.log10(value) <= self.high]
             if len(inside) >= 3:
-                break
-        if len(inside) < 3:  # so short that the axis is nearly linear
-            first, last = 10.0**self.low, 10.0**self.high
-            step = 10.0 ** math.floor(math.log10((last - first) / 3))
-            step *= next(factor for factor in (1, 2, 5, 10) if (last - first) / (step * factor) <= 6)
-            inside = [step * count for count in range(math.ceil(first / step), math.floor(last / step) + 1)]
-        return inside[:: math.ceil(len(inside) / 8)]
+                return inside[:: math.ceil(len(inside) / 8)]
+        return _even_ticks(10.0**self.low, 10.0**self.high)  # so short that the axis is nearly linear
+
+
+class _Linear:
+    """An even axis from a range of values to pixels."""
+
+    def __init__(self, low: float, high: float, start: float, stop: float, pad: float = 0.06) -> None:
+        margin = pad * (high - low) or 0.5
+        self.low, self.high, self.start, self.stop = low - margin, high + margin, start, stop
+
+    def __call__(self, value: float) -> float:
+        part = (value - self.low) / (self.high - self.low)
+        return self.start + min(max(part, 0.0), 1.0) * (self.stop - self.start)
+
+    def ticks(self) -> list[float]:
+        """Three to six round numbers."""
+        return _even_ticks(self.low, self.high)
+
+
+_Axis = _Log | _Linear
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    step = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
+    ticks = [step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return ticks[:: math.ceil(len(ticks) / 8)]
 
 
 def number(value: float, digits: int = 3) -> str:
     """A number for people: three significant digits, plain from 0.001 to 99999, else powers of ten."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
+    mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")  # rounded: 0.9999 is 1.00, not 1.000
     if 1e-3 <= abs(value) < 1e5:
-        text = f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+        text = f"{float(mantissa) * 10 ** int(power):.{max(0, digits - 1 - int(power))}f}"
     else:
         text = f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
     return text.replace("-", "−")
 
 
 def tick_label(value: float) -> str:
-    """A number for an axis: 0.01, 20, or 10⁻⁵."""
+    """A number for an axis: 0.01, 20, −0.5, or 10⁻⁵."""
+    if value <= 0:
+        return f"{value:.3g}".replace("-", "−") if value else "0"
     if 1e-3 <= value < 1e5:
         return f"{value:.6g}"
     exponent = math.floor(math.log10(value) + 1e-9)
@@ -110,44 +140,54 @@ def tick_label(value: float) -> str:
     return power if digit == "1" else f"{digit}·{power}"
 
 
-def curve_chart(lines: Sequence[Line], x_label: str, y_label: str, floor: Summary | None = None) -> str:
+def curve_chart(
+    lines: Sequence[Line], x_label: str, y_label: str, floor: Summary | None = None, best: float | None = None
+) -> str:
     """Value against budget on logarithmic axes, with a band for each interval; the SVG element as text.
 
     Values at or below the axis's lower end (unbiased estimates of a distance that is nearly zero may be negative) are
-    drawn hollow, on the axis. ``floor`` is drawn as a grey band: as near to data as data is.
+    drawn hollow, on the axis. ``floor`` is drawn as a grey band: as near to data as data is. A metric whose ``best``
+    value is not the smallest has an even axis, with a line there.
     """
     dots = [dot for line in lines for dot in line.dots]
     x_values = sorted({dot.x for dot in dots})
-    bottom, top = _value_range(dots, floor)
-    across = _Axis(x_values[0], x_values[-1], LEFT, WIDTH - RIGHT, pad=0.05)
-    up = _Axis(bottom, top, HEIGHT - BOTTOM, TOP)
+    across = _Log(x_values[0], x_values[-1], LEFT, WIDTH - RIGHT, pad=0.05)
+    if best is None:
+        up: _Axis = _Log(*_value_range(dots, floor), HEIGHT - BOTTOM, TOP)
+    else:
+        ends = [best, *(end for dot in dots for end in (dot.summary.low, dot.summary.high))]
+        up = _Linear(min(ends), max(ends), HEIGHT - BOTTOM, TOP)
     parts = [_frame(across, up, x_values, [f"{value:g}" for value in x_values], x_label, y_label)]
     if floor is not None:
         parts.append(_floor_band(floor, up))
+    if best is not None:
+        parts.append(f'<path class="ideal" d="M{LEFT} {up(best):.1f}H{WIDTH - RIGHT}"/>')
     for line in lines:
-        parts.append(
-            _group(
-                line,
-                [_band(line, across, up), _path(line, across, up), *(_dot(line, d, across, up) for d in line.dots)],
-            )
-        )
-    return _svg(parts, f"{y_label} against {x_label}, one line a solver")
+        marks = [_dot(line, dot, across, up) for dot in line.dots]
+        parts.append(_group(line, [_band(line, across, up), _path(line, across, up), *marks]))
+    return _svg(parts, f"{y_label} against {x_label}, one line a solver. {_nearest(lines, best)}")
 
 
-def pareto_chart(lines: Sequence[Line], front: Sequence[tuple[float, float]], x_label: str, y_label: str) -> str:
-    """Error against cost on logarithmic axes, with the front of what no other beats in both as a step line."""
+def cost_chart(lines: Sequence[Line], front: Sequence[tuple[float, float]], x_label: str, y_label: str) -> str:
+    """Value against cost on logarithmic axes, as :func:`curve_chart`, where every dot has a cost of its own.
+
+    The front of what no dot beats in both is a step line.
+    """
     dots = [dot for line in lines for dot in line.dots]
-    bottom, top = _value_range(dots, None)
-    across = _Axis(min(dot.x for dot in dots), max(dot.x for dot in dots), LEFT, WIDTH - RIGHT)
-    up = _Axis(bottom, top, HEIGHT - BOTTOM, TOP)
+    ends = [x for dot in dots for x in (dot.x, *(dot.x_range or ())) if x > 0]
+    across = _Log(min(ends), max(ends), LEFT, WIDTH - RIGHT, pad=0.03)
+    up = _Log(*_value_range(dots, None), HEIGHT - BOTTOM, TOP)
     ticks = across.ticks()
     parts = [_frame(across, up, ticks, [tick_label(value) for value in ticks], x_label, y_label)]
     if front:
         steps = f"M{across(front[0][0]):.1f} {up(front[0][1]):.1f}"
         steps += "".join(f"H{across(cost):.1f}V{up(error):.1f}" for cost, error in front[1:])
         parts.append(f'<path class="front" d="{steps}H{WIDTH - RIGHT}"/>')
-    parts.extend(_group(line, [_dot(line, dot, across, up) for dot in line.dots]) for line in lines)
-    return _svg(parts, f"{y_label} against {x_label}, with the Pareto front")
+    for line in lines:
+        boxes = [_box(dot, across, up) for dot in line.dots]
+        marks = [_dot(line, dot, across, up) for dot in line.dots]
+        parts.append(_group(line, [*boxes, _path(line, across, up), *marks]))
+    return _svg(parts, f"{y_label} against {x_label}, one line a solver, with the Pareto front", "cost")
 
 
 def marker_icon(series: int, dashed: bool) -> str:
@@ -155,8 +195,23 @@ def marker_icon(series: int, dashed: bool) -> str:
     style = ' class="dashed"' if dashed else ""
     return (
         f'<svg class="icon s{series % SERIES}" viewBox="-13 -7 26 14" width="26" height="14" aria-hidden="true">'
-        f'<path d="M-13 0H13"{style}/><path class="mark" d="{_MARKERS[series % len(_MARKERS)]}"/></svg>'
+        f'<path d="M-13 0H13"{style}/><path class="mark" d="{_marker(series)}"/></svg>'
     )
+
+
+def _marker(series: int) -> str:
+    """Series of one colour have different markers."""
+    return _MARKERS[(series + series // SERIES) % len(_MARKERS)]
+
+
+def _nearest(lines: Sequence[Line], best: float | None) -> str:
+    """What the chart shows, in words."""
+    first: dict[float, tuple[float, str]] = {}
+    for line in lines:
+        for dot in line.dots:
+            loss = dot.summary.value if best is None else abs(dot.summary.value - best)
+            first[dot.x] = min(first.get(dot.x, (math.inf, "")), (loss, line.label))
+    return "Best: " + "; ".join(f"{label} at {x:g}" for x, (_, label) in sorted(first.items())) + "."
 
 
 def _value_range(dots: Sequence[Dot], floor: Summary | None) -> tuple[float, float]:
@@ -206,6 +261,15 @@ def _floor_band(floor: Summary, up: _Axis) -> str:
     )
 
 
+def _box(dot: Dot, across: _Axis, up: _Axis) -> str:
+    if dot.x_range is None:
+        return ""
+    left, right = (across(x) for x in dot.x_range)
+    top, bottom = up(dot.summary.high), up(dot.summary.low)
+    width, height = max(right - left, 1.5), max(bottom - top, 1.5)
+    return f'<rect class="box" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+
+
 def _group(line: Line, parts: Sequence[str]) -> str:
     return f'<g class="s{line.number % SERIES}" data-series="{line.number}">{"".join(parts)}</g>'
 
@@ -226,16 +290,14 @@ def _path(line: Line, across: _Axis, up: _Axis) -> str:
 def _dot(line: Line, dot: Dot, across: _Axis, up: _Axis) -> str:
     x, y = across(dot.x), up(dot.summary.value)
     hollow = " hollow" if y >= HEIGHT - BOTTOM - 0.05 else ""
-    shape = _MARKERS[line.number % len(_MARKERS)]
+    shape = _marker(line.number)
     return (
         f'<path class="mark{hollow}" transform="translate({x:.1f} {y:.1f})" d="{shape}">'
         f"<title>{escape(dot.text)}</title></path>"
     )
 
 
-def _svg(parts: Sequence[str], description: str) -> str:
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description, quote=True)}">'
-        + "".join(parts)
-        + "</svg>"
-    )
+def _svg(parts: Sequence[str], description: str, kind: str = "curve") -> str:
+    label = escape(description, quote=True)
+    head = f'<svg class="chart {kind}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
+    return "".join([head, *parts, "</svg>"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,10 +18,15 @@ from torch import Tensor
 from scoresde import metrics
 from scoresde.bench.problems import Problem
 from scoresde.bench.samplers import Prepared
+from scoresde.errors import choose
 from scoresde.metrics import Estimate
+from scoresde.targets import Gaussian, GaussianMixture
 
 Plain = dict[str, Any]  # value, low, high, se, n, left
 PROJECTIONS = 16  # of the sliced distance
+PAIRED = 400  # rows of the exact transport distance, whose time grows with their cube
+SPLITS, FEW_SPLITS = 20, 6  # of real data, for a floor band
+SLOW = ("w2_data", "c2st")  # metrics that take the second number of splits
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Evidence:
         converged: the converged solution of the first of them, likewise; None where there is none.
         prepared: the sampler.
         prior_std: standard deviation of the noise that it began with.
-        all_features: features of all samples of the cell, as rows.
+        features: of :attr:`samples`, as rows.
+        moments: of the features of all samples of the cell.
     """
 
     problem: Problem
@@ -42,12 +48,8 @@ class Evidence:
     converged: Tensor | None
     prepared: Prepared
     prior_std: float
-    all_features: Tensor
-
-    @cached_property
-    def features(self) -> Tensor:
-        """Of :attr:`samples`."""
-        return self.all_features[: len(self.samples)]
+    features: Tensor
+    moments: metrics.BlockMoments
 
     @cached_property
     def closed_form(self) -> dict[str, float]:
@@ -55,19 +57,31 @@ class Evidence:
         plan = self.prepared.plan
         return {} if plan is None else self.problem.closed_form(plan, self.prior_std)
 
+    @cached_property
+    def support(self) -> metrics.PRDC:
+        """Precision, recall, density and coverage of the features."""
+        return metrics.prdc(self.features, self.problem.data_features)
+
 
 Rule = Callable[[Evidence], Estimate | None]  # None where it does not apply to this sampler
 
 
-def _data(problem: Problem) -> Tensor | metrics.FrechetStats:
+def _known(problem: Problem) -> metrics.FrechetStats | None:
     exact = problem.exact_moments()
-    return problem.data_features if exact is None else metrics.FrechetStats.exact(*exact)
+    return None if exact is None else metrics.FrechetStats.exact(*exact)
 
 
 def _rmse(seen: Evidence) -> Estimate | None:
     if seen.prepared.stochastic or seen.converged is None:
         return None
     return metrics.rmse(seen.samples[: len(seen.converged)], seen.converged)
+
+
+def _frechet_data(seen: Evidence) -> Estimate | None:
+    moments = _known(seen.problem)
+    if moments is None and not len(seen.problem.data):
+        return None
+    return metrics.frechet(seen.moments, seen.problem.data_features if moments is None else moments)
 
 
 def _frechet_reference(seen: Evidence) -> Estimate | None:
@@ -94,29 +108,79 @@ def _share(right: Tensor) -> Estimate:
     return Estimate(p, low, high, math.sqrt(p * (1 - p) / n), n)
 
 
+def _likelihood(seen: Evidence) -> Estimate | None:
+    target = seen.problem.target
+    return None if target is None or target.singular else metrics.negative_log_likelihood(seen.samples, target)
+
+
+def _modes(seen: Evidence) -> Estimate | None:
+    target = seen.problem.target
+    return metrics.mode_weights(seen.samples, target).error if isinstance(target, GaussianMixture) else None
+
+
+def _sliced(x: Tensor, y: Tensor) -> Estimate:
+    return metrics.sliced_wasserstein(x, y, projections=PROJECTIONS)
+
+
+def _w2(x: Tensor, y: Tensor) -> Estimate:
+    return metrics.exact_wasserstein(x, y, most=PAIRED)
+
+
+@dataclass(frozen=True)
+class OfData:
+    """A metric that compares samples with data, or their features with those of the data."""
+
+    rule: Callable[[Tensor, Tensor], Estimate]
+    features: bool = True
+
+    def __call__(self, seen: Evidence) -> Estimate | None:
+        """Of a cell; None where there are no data."""
+        problem = seen.problem
+        if not len(problem.data):
+            return None
+        return self.rule(*((seen.features, problem.data_features) if self.features else (seen.samples, problem.data)))
+
+
+# Those that compare samples with data; real data against real data gives their floor bands.
+OF_DATA: dict[str, OfData] = {
+    "kid_data": OfData(metrics.kid),
+    "energy_data": OfData(metrics.energy_distance, features=False),
+    "sliced_w2_data": OfData(_sliced, features=False),
+    "w2_data": OfData(_w2, features=False),
+    "c2st": OfData(metrics.c2st),
+}
+
 RULES: dict[str, Rule] = {
     "rmse_reference": _rmse,
     "frechet_reference": _frechet_reference,
     "frechet_exact": _frechet_exact,
-    "frechet_data": lambda seen: metrics.frechet(seen.all_features, _data(seen.problem)),
-    "kid_data": lambda seen: metrics.kid(seen.features, seen.problem.data_features),
-    "energy_data": lambda seen: metrics.energy_distance(seen.samples, seen.problem.data),
-    "sliced_w2_data": lambda seen: metrics.sliced_wasserstein(seen.samples, seen.problem.data, projections=PROJECTIONS),
+    "frechet_data": _frechet_data,
+    "nll_excess": _likelihood,
+    "mode_weights": _modes,
     "accuracy": _accuracy,
-}
-
-# Of two sets of real data, for the floor bands: the metrics that compare samples with data.
-FLOORS: dict[str, tuple[bool, Callable[[Problem, Tensor, Tensor], Estimate]]] = {  # (of features, metric)
-    "frechet_data": (True, lambda problem, x, y: metrics.frechet(x, _data_or(problem, y))),
-    "kid_data": (True, lambda problem, x, y: metrics.kid(x, y)),
-    "energy_data": (False, lambda problem, x, y: metrics.energy_distance(x, y)),
-    "sliced_w2_data": (False, lambda problem, x, y: metrics.sliced_wasserstein(x, y, projections=PROJECTIONS)),
+    **OF_DATA,
+    "precision": lambda seen: seen.support.precision,
+    "recall": lambda seen: seen.support.recall,
+    "density": lambda seen: seen.support.density,
+    "coverage": lambda seen: seen.support.coverage,
 }
 
 
-def _data_or(problem: Problem, other: Tensor) -> Tensor | metrics.FrechetStats:
-    exact = problem.exact_moments()
-    return other if exact is None else metrics.FrechetStats.exact(*exact)
+def check_metric(name: str, problem: Problem, target: str) -> None:
+    """Raise ValueError if the metric does not exist, or means nothing on this target."""
+    choose(name, RULES, "metric")
+    data, density = len(problem.data) > 0, problem.target is not None and not problem.target.singular
+    needs = {
+        "frechet_exact": (isinstance(problem.target, Gaussian), "a Gaussian target"),
+        "frechet_data": (data or problem.exact_moments() is not None, "data or their moments"),
+        "nll_excess": (density, "a target with a density"),
+        "mode_weights": (isinstance(problem.target, GaussianMixture), "a mixture of Gaussians"),
+        "accuracy": (bool(problem.classes), "a target with classes and a classifier"),
+        **dict.fromkeys((*OF_DATA, "precision", "recall", "density", "coverage"), (data, "data")),
+    }
+    met, what = needs.get(name, (True, ""))
+    if not met:
+        raise ValueError(f"metric {name!r} needs {what}, which target {target!r} is not or has not")
 
 
 def measure(seen: Evidence, names: Iterable[str]) -> dict[str, Plain]:
@@ -152,23 +216,32 @@ def measure_classes(seen: Evidence) -> dict[str, dict[str, Plain]]:
 
 def floors(problem: Problem, names: Iterable[str], count: int, seeds: int) -> dict[str, Plain]:
     """The bands in which these metrics fall for real data itself, in sets as large as the samples' (or half of all
-    data).
+    data); none without data.
     """
     real = torch.cat([problem.data, problem.other_data])
-    features = problem.features(real)
+    if not len(real):
+        return {}
+    known, features = _known(problem), problem.features(real)
+
+    def frechet(x: Tensor, y: Tensor) -> Estimate:
+        return metrics.frechet(x, y if known is None else known)
+
+    rules = {**OF_DATA, "frechet_data": OfData(frechet)}
     found = {}
     for name in names:
-        if name in FLOORS:
-            of_features, rule = FLOORS[name]
+        if name in rules:
             size = min(count * (seeds if name in problem.pooled else 1), len(real) // 2)
-            band = metrics.floor_band(features if of_features else real, partial(rule, problem), size=size)
-            found[name] = plain(name, band)
+            part = features if rules[name].features else real
+            splits = FEW_SPLITS if name in SLOW else SPLITS
+            found[name] = plain(name, metrics.floor_band(part, rules[name].rule, size=size, splits=splits))
     return found
 
 
 def measure_pooled(problem: Problem, features: Tensor, names: Iterable[str]) -> dict[str, Plain]:
     """The metrics that need the samples of all seeds, from their features (N, d)."""
-    return {name: plain(name, metrics.frechet(features, _data(problem))) for name in names}
+    known = _known(problem)
+    data = problem.data_features if known is None else known
+    return {name: plain(name, metrics.frechet(features, data)) for name in names}
 
 
 def plain(name: str, estimate: Estimate) -> Plain:

@@ -1,9 +1,13 @@
-"""Samples as small PNG pictures: contact sheets of images, and scatter plots of points in the plane."""
+"""Samples as small pictures: contact sheets of images and scatter plots of points in the plane (PNG), and the ways that
+points took (SVG).
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterable
+from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,6 +69,45 @@ def scatter(points: NDArray[np.floating], low: float, high: float, size: int = 9
     picture[..., :3] = (47, 128, 200)
     picture[..., 3] = np.round(255 * (1 - 0.55 ** counts[:size, :size]))
     return _png(picture)
+
+
+def ways(paths: NDArray[np.floating], low: float, high: float, goals: NDArray[np.floating] | None, text: str) -> str:
+    """The ways of points in the plane as an SVG element, themed by the page's CSS.
+
+    Args:
+        paths: (K, N, 2), where N points were at K times; what is not finite ends a way.
+        low, high: the window [low, high]^2; ways may come from outside.
+        goals: (N, 2), where the points should end, drawn as rings joined to where they did; None for none.
+        text: what it shows, for those who do not see it.
+    """
+    import numpy as np
+
+    size = 400  # units across; whole numbers keep the page small
+    flip = np.array([1.0, -1.0])
+    spots = np.clip((paths - (low + high) / 2) * flip / (high - low) + 0.5, -9, 9) * size
+    last = [line[np.isfinite(line).all(axis=1)] for line in np.moveaxis(spots, 1, 0)]
+    lines = [_polyline(line) for line in last if len(line)]
+    parts = [f'<path class="way" d="{"".join(lines)}"/>']
+    if goals is not None:
+        aims = np.clip((goals - (low + high) / 2) * flip / (high - low) + 0.5, -9, 9) * size
+        missing = [_polyline(np.stack([line[-1], aim])) for line, aim in zip(last, aims, strict=True) if len(line)]
+        parts.append(f'<path class="missing" d="{"".join(missing)}"/>')
+        parts.append(f'<path class="goal" d="{_dots(aims)}"/>')
+    parts.append(f'<path class="end" d="{_dots([line[-1] for line in last if len(line)])}"/>')
+    return (
+        f'<svg class="ways" viewBox="0 0 {size} {size}" role="img" aria-label="{escape(text, quote=True)}">'
+        + "".join(parts)
+        + "</svg>"
+    )
+
+
+def _polyline(line: NDArray[np.floating]) -> str:
+    return "M" + "L".join(f"{x:.0f} {y:.0f}" for x, y in line)
+
+
+def _dots(spots: Iterable[NDArray[np.floating]]) -> str:
+    """Lines of no length, which round ends make dots: a third of the size of as many circles."""
+    return "".join(f"M{x:.0f} {y:.0f}h0" for x, y in spots)
 
 
 def data_uri(png: bytes) -> str:

@@ -13,9 +13,8 @@ import torch
 
 from scoresde.bench.disk import HOST
 from scoresde.bench.evaluate import DTYPES
-from scoresde.bench.measures import MEASURES
-from scoresde.bench.measuring import measure_pooled
-from scoresde.bench.problems import check_target
+from scoresde.bench.measuring import check_metric, measure_pooled
+from scoresde.bench.problems import check_target, make_problem
 from scoresde.bench.samplers import make_sde, prepare
 from scoresde.bench.store import Store, pooled_fault
 from scoresde.bench.suite import SCHEMA, Cell, Choice, Suite, suite_to_dict
@@ -73,8 +72,10 @@ class Runner:
                 raise ValueError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
         for target in dict.fromkeys(cell.target for cell in self.cells):
             check_target(target)
-        for name in dict.fromkeys(name for cell in self.cells for name in cell.metrics):
-            choose(name, MEASURES, "metric")
+        for target, metrics, device in dict.fromkeys((c.target, c.metrics, c.device) for c in self.cells if c.metrics):
+            problem = make_problem(target, device)
+            for name in metrics:
+                check_metric(name, problem, target.label)
         for cell in dict.fromkeys(replace(cell, nfe=ENOUGH, seed=0) for cell in self.cells):
             prepare(cell, make_sde(cell), self.suite.plugins)
 

@@ -69,10 +69,15 @@ Factory = Callable[[Cell, SDE], Prepared]
 
 def make_sde(cell: Cell) -> SDE:
     """The cell's process. Raises ValueError for an unknown name or option."""
+    return make_process(cell.sde)
+
+
+def make_process(sde: Choice) -> SDE:
+    """The process of that name. Raises ValueError for an unknown name or option."""
     try:
-        return sde_from_config({"name": cell.sde.name, **cell.sde.keywords})
+        return sde_from_config({"name": sde.name, **sde.keywords})
     except TypeError as error:
-        raise ValueError(f"sde {cell.sde.label!r}: {error}") from error
+        raise ValueError(f"sde {sde.label!r}: {error}") from error
 
 
 def make_grid(grid: Choice) -> str | GridFunction:

@@ -4,7 +4,7 @@ A :class:`Suite` is a tuple of :class:`Block`; a block is the product of its axe
 one target, and one element of the product is a :class:`Cell`. A cell is the whole recipe of one number: its canonical
 JSON is hashed, and the hash names the file that holds its result. Everything here is plain data, without torch.
 
-The conversion between these classes and plain dictionaries (JSON, TOML) is in this file and nowhere else.
+What people write is read by :mod:`scoresde.bench.files`; this file also has the plain form that results keep.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scoresde.errors import choose
+
+if TYPE_CHECKING:
+    from scoresde.bench.files import Check
 
 SCHEMA = 3  # part of every hash: raise it when the meaning of a cell's numbers changes, and old files are left alone
 CHUNK = 1000  # samples drawn at once
 
 Option = str | int | float | bool
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class Cell:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Cell:
         """The cell that :attr:`config` describes; ValueError on unknown or missing keys."""
-        return _build(cls, {key: value for key, value in config.items() if key != "schema"}, "cell")
+        return _build(cls, {key: value for key, value in config.items() if key != "schema"})
 
 
 @dataclass(frozen=True)
@@ -202,76 +206,34 @@ class Suite:
         return replace(self, blocks=tuple(replace(block, device=device) for block in self.blocks))
 
 
-def quick() -> Suite:
-    """The default: under a minute on one thread. Real digits first, then two targets whose answer is known exactly."""
-    multistep = (choice("dpmpp-2m"), choice("dpmpp-3m"))
-    deterministic = (choice("ddim"), choice("heun"), choice("dpm-solver-fast"), *multistep)
-    digits = Block(
-        target=choice("digits"),
-        sdes=(choice("edm"),),
-        grids=(choice("karras"),),
-        solvers=(*deterministic, choice("ddim", eta=1.0)),
-        nfes=(5, 8, 10, 15, 20),
-        seeds=(0, 1, 2),
-        samples=200,
-    )
-    mixture = Block(
-        target=choice("mixture"),
-        sdes=(choice("vp"),),
-        grids=(choice("log-snr"),),
-        solvers=(*deterministic, choice("ddim", eta=1.0), choice("euler-maruyama")),
-        nfes=(5, 8, 10, 15, 20, 30),
-        seeds=(0, 1, 2),
-        samples=400,
-        dtype="float64",
-    )
-    gaussian = replace(
-        mixture,
-        target=choice("digits-gaussian"),
-        sdes=(choice("flow"),),
-        grids=(choice("uniform"),),
-    )
-    return Suite(
-        "quick",
-        "Real digits network, a five-Gaussian mixture and the digits' own Gaussian",
-        (digits, mixture, gaussian),
-    )
+def suites() -> dict[str, Path]:
+    """The suites that come with the library: the name of each and its file."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
 
 
-def smoke() -> Suite:
-    """Two seconds, no network: a first look, and what the tests of the machinery run."""
-    block = Block(
-        target=choice("mixture"),
-        sdes=(choice("vp"),),
-        grids=(choice("log-snr"),),
-        solvers=(choice("ddim"), choice("dpmpp-2m"), choice("ddim", eta=1.0)),
-        nfes=(5, 10),
-        seeds=(0, 1),
-        samples=200,
-        dtype="float64",
-    )
-    return Suite("smoke", "Three solvers on a five-Gaussian mixture", (block,))
-
-
-SUITES = {"quick": quick, "smoke": smoke}
-
-
-def load_suite(name: str) -> Suite:
+def load_suite(name: str, sets: Sequence[str] = (), check: Check | None = None) -> Suite:
     """The suite of that name, or of that TOML file (anything that ends in ``.toml``).
 
-    Raises ValueError for an unknown name (listing the nearest), a missing file, or a file that does not describe a
-    suite.
-    """
-    if not name.endswith(".toml"):
-        return choose(name, SUITES, "suite")()
-    import tomllib
+    Args:
+        name: one of :func:`suites`, or a file.
+        sets: changes to it, such as ``"nfes=5,10"``.
+        check: also refuses names that the library does not have; see :func:`scoresde.bench.files.read_suite`.
 
+    Raises:
+        ValueError: an unknown name (the nearest are listed), a file that cannot be read, or one that does not describe
+            a suite: then there is a line for each mistake, with the file's line.
+    """
+    from scoresde.bench.files import read_suite
+
+    ours = not name.endswith(".toml")
+    path = choose(name, suites(), "suite") if ours else Path(name)
     try:
-        return suite_from_dict(tomllib.loads(Path(name).read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(f"suite file {name!r} cannot be read: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"suite file {name!r} is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"suite file {name!r} is not text in UTF-8: {error}") from error
+    return read_suite(text, path.name if ours else name, sets, check)
 
 
 # ---- plain data <-> classes ------------------------------------------------------------------------------------------
@@ -283,12 +245,16 @@ def suite_to_dict(suite: Suite) -> dict[str, Any]:
 
 
 def suite_from_dict(data: Mapping[str, Any]) -> Suite:
-    """The inverse of :func:`suite_to_dict`. A choice without options may be written as its bare name, an axis of one as
-    one value.
+    """The inverse of :func:`suite_to_dict`, also for the data of older versions. (For what people write by hand, with
+    its shorter forms, there is :mod:`scoresde.bench.files`.)
 
-    Raises ValueError naming the key that is unknown, missing or of the wrong kind.
+    Raises ValueError for anything else.
     """
-    return _build(Suite, data, "suite")
+    try:
+        blocks = tuple(_build(Block, block) for block in data["blocks"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"these are no data of a suite: {error}") from error
+    return _build(Suite, {**data, "blocks": blocks})
 
 
 def canonical_json(data: Any) -> str:
@@ -318,61 +284,19 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _build(cls: type, data: Mapping[str, Any], where: str) -> Any:
-    """``cls`` (Suite, Block or Cell) from plain data, each field through its reader."""
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{where} must be a table of {cls.__name__} fields, got {data!r}")
-    known = {field.name: field for field in fields(cls)}
-    for key in data:
-        choose(key, known, f"key of {where}")
-    values = {key: _READERS.get(key, _as_is)(value, f"{where}.{key}") for key, value in data.items()}
+def _build(cls: type[Made], data: Mapping[str, Any]) -> Made:
+    """``cls`` from the plain data of its fields."""
     try:
-        return cls(**values)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
+        return cls(**{key: _field(value) for key, value in data.items()})
+    except (TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"these are no data of a {cls.__name__.lower()}: {error}") from error
 
 
-def _as_is(value: Any, where: str) -> Any:
-    if not isinstance(value, (str, int, float)):
-        raise ValueError(f"{where} must be a number or a name, got {value!r}")
-    return value
-
-
-def _read_choice(value: Any, where: str) -> Choice:
-    if isinstance(value, str):
-        return Choice(value)
-    if (
-        not isinstance(value, Mapping)
-        or not isinstance(value.get("name"), str)
-        or not set(value) <= {"name", "options"}
-    ):
-        raise ValueError(f"{where} must be a name or {{name, options}}, got {value!r}")
-    return Choice(value["name"], tuple(value.get("options", {}).items()))
-
-
-def _many(read: Any) -> Any:
-    def read_many(value: Any, where: str) -> tuple[Any, ...]:
-        items: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(read(item, f"{where}[{number}]") for number, item in enumerate(items))
-
-    return read_many
-
-
-_READERS: dict[str, Any] = {
-    "target": _read_choice,
-    "reference": _read_choice,
-    "metrics": _many(_as_is),
-    "plugins": _many(_as_is),
-    "sde": _read_choice,
-    "solver": _read_choice,
-    "grid": _read_choice,
-    "sdes": _many(_read_choice),
-    "grids": _many(_read_choice),
-    "solvers": _many(_read_choice),
-    "nfes": _many(_as_is),
-    "seeds": _many(_as_is),
-    "blocks": _many(lambda value, where: _build(Block, value, where)),
-}
+def _field(value: Any) -> Any:
+    """The inverse of :func:`_plain` for one field."""
+    if isinstance(value, Mapping):
+        return Choice(value["name"], tuple(value["options"].items()))
+    return tuple(map(_field, value)) if isinstance(value, (list, tuple)) else value
 
 
 def file_name(words: str) -> str:

@@ -90,10 +90,9 @@ def show_tables(runner: Runner, console: Console) -> None:
     """One table for each panel and headline metric, and the failed cells."""
     rows = runner.rows()
     for panel in panels(rows, runner.store.pooled()):
-        for measure in dict.fromkeys((panel.main, panel.overall)):
-            if measure is not None:
-                console.print()
-                console.print(value_table(panel, measure))
+        for measure in panel.headline:
+            console.print()
+            console.print(value_table(panel, measure))
     for failure in failures(rows):
         console.print(f"[red]failed[/red] {failure['cell']}: ", end="")
         console.print(failure["error"], markup=False)

@@ -33,7 +33,8 @@ from scoresde.bench.measuring import Evidence, Plain, floors, measure, measure_c
 from scoresde.bench.problems import Problem, make_problem
 from scoresde.bench.samplers import Prepared, make_sde, prepare
 from scoresde.bench.store import Store, estimates_fault
-from scoresde.bench.suite import SCHEMA, Cell, Choice, config_hash
+from scoresde.bench.suite import SCHEMA, Cell, Choice, config_hash, file_name
+from scoresde.metrics import BlockMoments
 from scoresde.sde import SDE
 
 HELD = 16  # converged solutions in memory: a cell's neighbours need its own
@@ -205,15 +206,17 @@ class Desk:
             bands = self._bands(cell, problem)
         self._warm_up(cell, problem, prepared, sde)
         memory = PeakMemory(cell.device)
-        kept, features, calls = [], [], 0
+        kept, features, moments, calls = [], [], BlockMoments(), 0
         for chunk in draw(cell, problem, prepared, sde, share("samples", cell)):
             calls = chunk.calls
             laps.add("sampling", chunk.seconds)
             laps.add("network", chunk.network_seconds)
             with laps("metrics"):
-                features.append(problem.features(chunk.samples.double()))
+                here = problem.features(chunk.samples.double())
+                moments.add(here)
                 if chunk.first < KEPT:
                     kept.append(chunk.samples[: KEPT - chunk.first])
+                    features.append(here[: KEPT - chunk.first])
         with laps("metrics"):
             seen = Evidence(
                 problem,
@@ -222,11 +225,12 @@ class Desk:
                 prepared,
                 sde.prior_std(prepared.begin),
                 torch.cat(features),
+                moments,
             )
             found, classes = measure(seen, own), measure_classes(seen)
         with laps("files"):
             if pooled:
-                self.store.write_array(self.store.features_path(cell.stem), seen.all_features.float().numpy())
+                self.store.write_array(self.store.features_path(cell.stem), seen.features.float().numpy())
             if cell.seed == self.job.first_seeds[cell.target]:
                 self._keep_pictures(cell, seen, sde)  # before the row: a row is complete
         laps.add("solver", laps.seconds["sampling"] - laps.seconds["network"])
@@ -303,7 +307,7 @@ class Desk:
             "seeds": self.job.seeds[cell.target],
             "fingerprint": problem.fingerprint,
         }
-        path = self.store.floors_path(f"{cell.target.name}-floors-{config_hash(facts)[:16]}")
+        path = self.store.floors_path(f"{file_name(cell.target.name)}-floors-{config_hash(facts)[:16]}")
         if path.name not in self._floors:
             with self.store.claim(path):
                 found = self.store.read_json(path, estimates_fault)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist, fmean
 
 import torch
@@ -105,6 +105,11 @@ def _student(value: float, left: Sequence[float], n: int) -> Estimate:
     return Estimate(value, value - reach, value + reach, se, n, tuple(left))
 
 
+def clipped(estimate: Estimate, low: float, high: float = math.inf) -> Estimate:
+    """The estimate with its interval cut to where the true value can be."""
+    return replace(estimate, low=max(estimate.low, low), high=min(estimate.high, high))
+
+
 def student_quantile(p: float, degrees: int) -> float:
     """Quantile of Student's t.
 
@@ -146,7 +151,7 @@ def rows(x: Tensor, name: str, at_least: int = 1) -> Tensor:
 
 def two_sets(x: Tensor, y: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
     """Two checked sets with rows of one shape, each with at least two rows for every block."""
-    need = 2 * check_blocks(blocks)
+    need = 2 * at_least(blocks, 2, "blocks")
     pair = rows(x, "x", need), rows(y, "y", need)
     if x.shape[1:] != y.shape[1:]:
         raise ValueError(f"x and y must have rows of one shape, got {tuple(x.shape[1:])} and {tuple(y.shape[1:])}")
@@ -155,19 +160,33 @@ def two_sets(x: Tensor, y: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
     return pair
 
 
-def check_blocks(blocks: int) -> int:
-    """The number of jackknife blocks, or ValueError."""
-    if blocks < 2:
-        raise ValueError(f"blocks must be at least 2, got {blocks}")
-    return blocks
+def at_least(value: int, least: int, name: str) -> int:
+    """The value, or ValueError that names the argument if it is smaller."""
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value
 
 
-def block_of(n: int, blocks: int, device: torch.device) -> Tensor:
-    """The block of each of n rows: dealt in turn, one block further on in each round.
+def block_of(n: int, blocks: int, device: torch.device, first: int = 0) -> Tensor:
+    """The block of each of n rows, of indices `first` and on: dealt in turn, one block further on in each round.
 
     So sorted rows make like blocks, and so do rows whose classes come in turn (plain dealing would put one class into
     each block if their number divides the number of blocks); rows of one index share a block, which keeps pairs
     together.
     """
-    i = torch.arange(n, device=device)
+    i = torch.arange(first, first + n, device=device)
     return (i + i // blocks) % blocks
+
+
+def leave_one_out(values: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
+    """Means of values (n, ...) over all rows, and then over all but each block, with the numbers of rows.
+
+    Returns:
+        (1 + blocks, ...) and (1 + blocks,). The other blocks are summed anew rather than one subtracted from all: exact
+        where one row carries nearly everything.
+    """
+    which = block_of(len(values), blocks, values.device)
+    sums = values.new_zeros(blocks, *values.shape[1:]).index_add_(0, which, values).reshape(blocks, -1)
+    keep = 1 - torch.eye(1 + blocks, dtype=values.dtype, device=values.device)[:, 1:]
+    counts = keep @ torch.bincount(which, minlength=blocks).to(values)
+    return (keep @ sums / counts[:, None]).reshape(1 + blocks, *values.shape[1:]), counts

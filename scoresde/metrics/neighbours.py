@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scoresde.metrics.estimate import BLOCKS, Estimate, block_of, jackknife, rows, two_sets
+from scoresde.metrics.estimate import BLOCKS, Estimate, jackknife, leave_one_out, rows, two_sets
 
 _CHUNK = 1 << 22  # distances at a time
 
@@ -48,6 +48,6 @@ def memorisation_ratio(samples: Tensor, train: Tensor, held_out: Tensor, *, bloc
     ours, theirs = nearest_distance(samples, train), nearest_distance(held_out, train)
     if float(theirs.max()) == 0.0:
         raise ValueError("held_out must not be part of train: all of its rows are")
-    which = [block_of(len(v), blocks, v.device) for v in (ours, theirs)]
-    left = [float(ours[which[0] != i].mean() / theirs[which[1] != i].mean()) for i in range(blocks)]
-    return jackknife(float(ours.mean() / theirs.mean()), left, len(ours), correct=False)
+    means, usual = (leave_one_out(v, blocks)[0] for v in (ours, theirs))
+    whole, *left = (means / usual).tolist()
+    return jackknife(whole, left, len(ours), correct=False)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import replace
 from statistics import NormalDist, fmean, stdev
 
 import torch
 from torch import Tensor
 
-from scoresde.metrics.estimate import BLOCKS, LEVEL, Estimate, block_of, check_blocks, jackknife, rows
+from scoresde.metrics.estimate import BLOCKS, LEVEL, Estimate, at_least, clipped, jackknife, leave_one_out, rows
 from scoresde.metrics.frechet import frechet
 
 
@@ -30,13 +28,9 @@ def rmse(x: Tensor, y: Tensor, *, blocks: int = BLOCKS) -> Estimate:
     if isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape != y.shape:
         raise ValueError(f"x and y must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     error = (rows(x, "x", 2) - rows(y, "y", 2)).square().mean(1)
-    n, g = len(error), min(check_blocks(blocks), len(error))
-    totals = error.new_zeros(g).index_add_(0, block_of(n, g, error.device), error).tolist()
-    sizes = torch.bincount(block_of(n, g, error.device), minlength=g).tolist()
-    # The other blocks are summed anew rather than subtracted: exact where one row carries nearly all the error.
-    left = [math.sqrt(math.fsum(totals[:i] + totals[i + 1 :]) / (n - sizes[i])) for i in range(g)]
-    out = jackknife(math.sqrt(math.fsum(totals) / n), left, n, correct=False)
-    return replace(out, low=max(out.low, 0.0))
+    n = len(error)
+    whole, *left = leave_one_out(error, min(at_least(blocks, 2, "blocks"), n))[0].sqrt().tolist()
+    return clipped(jackknife(whole, left, n, correct=False), 0.0)
 
 
 def floor_band(

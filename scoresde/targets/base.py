@@ -76,7 +76,7 @@ class Target(ABC):
             TypeError, ValueError: x has another kind, shape or device; alpha or sigma is negative or not finite, or
                 both are 0.
         """
-        return self._apply(lambda *level: self._posterior(*level)[0], x, alpha, sigma, self.shape)
+        return self._apply(self._denoised, x, alpha, sigma, self.shape)
 
     def score(self, x: Tensor, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
         """Gradient of `log_prob` with respect to x, (B, *shape). As `x0`, and ValueError where there is no density."""
@@ -120,7 +120,7 @@ class Target(ABC):
     # -- what a target states: flat float64 batches (B, d), noise levels (B, 1) or (1, 1) ------------------------------
     @property
     @abstractmethod
-    def _singular(self) -> bool:
+    def singular(self) -> bool:
         """Whether x_0 itself has no density."""
 
     @property
@@ -134,6 +134,10 @@ class Target(ABC):
     @abstractmethod
     def _posterior(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(denoiser, score), both (B, d)."""
+
+    def _denoised(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The denoiser alone, (B, d), for a target that gets it with less work."""
+        return self._posterior(x, alpha, sigma)[0]
 
     @abstractmethod
     def _log_prob(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -154,7 +158,7 @@ class Target(ABC):
 
     # -- checks and shapes --------------------------------------------------------------------------------------------
     def _need_density(self, what: str, sigma: float | Tensor) -> None:
-        if self._singular and bool((torch.as_tensor(sigma) == 0).any()):
+        if self.singular and bool((torch.as_tensor(sigma) == 0).any()):
             raise ValueError(f"{what} has sigma = 0, where this {type(self).__name__} has no density; use sigma > 0")
 
     def _check(self, x: Tensor) -> None:

@@ -57,7 +57,8 @@ class Empirical(Target):
         return self.data.reshape(len(self.data), -1)
 
     @property
-    def _singular(self) -> bool:
+    def singular(self) -> bool:
+        """Whether x_0 itself has no density."""
         return True
 
     @property

@@ -112,6 +112,12 @@ class Gaussian(Target):
         rows = self._from_axes(torch.eye(self.dim, dtype=torch.float64, device=self.device))
         return self._mean, rows.T @ (self._values[:, None] * rows)
 
+    def principal(self, x: Tensor) -> Tensor:
+        """Coordinates (B, d) of events x (B, *shape), float64, along the principal directions, in the order of the
+        eigenvalues.
+        """
+        return self._to_axes(x.reshape(len(x), -1))
+
     @property
     def _mean(self) -> Tensor:
         return self.mean.reshape(-1)
@@ -121,7 +127,8 @@ class Gaussian(Target):
         return self.eigenvalues.reshape(-1)
 
     @property
-    def _singular(self) -> bool:
+    def singular(self) -> bool:
+        """Whether x_0 itself has no density."""
         return bool((self.eigenvalues == 0).any())
 
     @property
@@ -136,6 +143,10 @@ class Gaussian(Target):
 
     def _variance(self, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
         return (alpha**2 * self._values + sigma**2).clamp_min(TINY)
+
+    def _denoised(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        gain = alpha * self._values / self._variance(alpha, sigma)
+        return self._mean + self._from_axes(gain * self._to_axes(x - alpha * self._mean))
 
     def _posterior(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         whitened = self._to_axes(x - alpha * self._mean) / self._variance(alpha, sigma)
@@ -164,10 +175,12 @@ class Gaussian(Target):
             return x
         if isinstance(self.eigenvectors, Tensor):
             return x @ (self.eigenvectors.T if transpose else self.eigenvectors)
-        out = x.reshape(len(x), *self.shape)
-        for axis, q in enumerate(self.eigenvectors, start=1):
-            out = (out.movedim(axis, -1) @ (q.T if transpose else q)).movedim(-1, axis)
-        return out.reshape(len(x), -1)
+        inner = 1  # components of one slice along the axis: the last axis is turned first
+        for q in reversed(self.eigenvectors):
+            matrix = q if transpose else q.T
+            x = x.reshape(-1, len(q)) @ matrix.T if inner == 1 else matrix @ x.reshape(-1, len(q), inner)
+            inner *= len(q)
+        return x.reshape(-1, self.dim)
 
 
 def _orthogonal(q: object, n: int) -> Tensor:

@@ -98,12 +98,17 @@ class GaussianMixture(Target):
         within = torch.einsum("k,kij->ij", self.weights, self.covariances)
         return mean, within + apart.T @ (self.weights[:, None] * apart)
 
+    def responsibilities(self, x: Tensor, alpha: float | Tensor = 1.0, sigma: float | Tensor = 0.0) -> Tensor:
+        """Posterior probability of each component, (B, K), given a state at this noise level. As `x0`."""
+        return self._apply(lambda *level: self._components(*level)[2].softmax(-1), x, alpha, sigma, self.weights.shape)
+
     @property
     def _means(self) -> Tensor:
         return self.means.reshape(len(self.weights), -1)
 
     @property
-    def _singular(self) -> bool:
+    def singular(self) -> bool:
+        """Whether x_0 itself has no density."""
         return bool((self._values == 0).any())
 
     @property

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scoresde.targets import Target
 
 SHOWN = 10  # samples kept for the pictures of images
+SHOWN_POINTS = 400  # and of points in the plane
 CHECKED = 12  # samples on which a converged solution is checked against a finer one
 
 
@@ -154,3 +155,10 @@ def images(samples: Tensor) -> np.ndarray | None:
 
     picture = samples.ndim == 4 and samples.shape[1] in (1, 3)
     return to_bytes(samples[:SHOWN].cpu().double().numpy()) if picture else None
+
+
+def picture_of(samples: Tensor) -> np.ndarray | None:
+    """The first samples as points in the plane, (N, 2) float32, or as byte images, if they are one of these."""
+    if samples.ndim == 2 and samples.shape[1] == 2:
+        return samples[:SHOWN_POINTS].to("cpu", torch.float32).numpy()
+    return images(samples)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scoresde.bench.problems.base import CHECKED, SHOWN, Problem, images, solve
+from scoresde.bench.problems.code import digest
 
 if TYPE_CHECKING:
     from scoresde.denoiser import BaseDenoiser
@@ -35,7 +35,7 @@ class NetworkProblem(Problem):
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the weights."""
-        return weights_digest(*self.networks)
+        return digest(*self.networks)
 
     def converged(self, sde: SDE, x_T: Tensor, begin: float, end: float, first: int = 0) -> Tensor:
         """DPM-Solver++ 3M with many steps."""
@@ -57,15 +57,6 @@ class NetworkProblem(Problem):
     def picture(self, samples: Tensor) -> np.ndarray | None:
         """Images."""
         return images(samples)
-
-
-def weights_digest(*networks: torch.nn.Module) -> str:
-    """SHA-256 (hex) of all the weights, by name."""
-    digest = hashlib.sha256()
-    for net in networks:
-        for name, tensor in sorted(net.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class DigitsProblem(NetworkProblem):
