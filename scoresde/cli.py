@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -41,12 +41,14 @@ def main() -> None:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """A ValueError, TypeError or missing file or package inside is the user's to fix: one line, exit code 2."""
+    """A ValueError, TypeError, a file that cannot be read or written, or a missing package is the user's to fix: one
+    line, exit code 2.
+    """
     try:
         yield
     except Mistakes as error:
         fail(*error.args)
-    except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
+    except (ValueError, TypeError, ImportError, OSError) as error:
         fail(str(error))
 
 
@@ -126,6 +128,11 @@ def bench(
     device: Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Compute finished cells again.")] = False,
     retry: Annotated[bool, typer.Option("--retry-failed", help="Compute failed cells again.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of this machine that share the cells.")] = 1,
+    slurm: Annotated[
+        str | None, typer.Option(help="Run the cells as jobs of a cluster: partition=NAME,time=MINUTES,jobs=8,...")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the jobs of --slurm.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--list", "--dry-run", help="Print the cells and about how long they take.")
     ] = False,
@@ -153,15 +160,25 @@ def bench(
             print(line)
         return
 
+    from scoresde.bench.disk import RunError
+    from scoresde.bench.parallel import Team, choose_crew
     from scoresde.bench.runner import Runner
     from scoresde.bench.table import show_progress, show_tables
 
     runner = Runner(Store(folder), chosen.suite, chosen.cells, repeat_command(), threads=used, force=force, retry=retry)
     screen = console()
+    with user_errors():
+        team = Team.joined()
+        runner = replace(runner, crew=choose_crew(team, workers, slurm, wait, screen.print))
     try:
-        with user_errors():
-            runner.check()
-        outcome = show_progress(runner, screen)
+        with team or nullcontext():
+            if team is not None and team.rank > 0:
+                return team.follow(runner.desk())
+            with user_errors():
+                runner.check()
+            outcome = show_progress(runner, screen)
+    except RunError as error:
+        fail(f"{error}. Finished cells are in {folder}, and the same command goes on from there.")
     except KeyboardInterrupt:
         print(f"stopped; finished cells are in {folder}, and the same command goes on from there", file=sys.stderr)
         raise typer.Exit(130) from None
