@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,8 +71,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Arena:
-    """All cells that share target, process, samples and data type, whatever their sampler, grid, budget and seed."""
+    """All cells that share target, process, samples and data type, whatever their sampler, grid, budget and seed.
 
+    ``number`` counts those of one target and process that differ in the rest.
+    """
+
+    number: int
     target: str
     sde: str
     samples: int
@@ -84,7 +89,7 @@ class Arena:
     @property
     def title(self) -> str:
         """What stands above its tables."""
-        return f"{self.target} · {self.sde}"
+        return f"{self.target} · {self.sde}" + (f" ({self.number})" if self.number > 1 else "")
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -128,14 +133,17 @@ def arenas(results: Results) -> list[Arena]:
     for row in (*(row for row in results.rows if row["status"] == "ok"), *results.groups()):
         shared = {key: row["config"][key] for key in row["config"] if key not in ("solver", "grid", "nfe", "seed")}
         grouped.setdefault(canonical_json(shared), []).append(row)
-    return [_arena(rows) for rows in grouped.values()]
+    seen: Counter[tuple[str, str]] = Counter()
+    return [_arena(rows, seen) for rows in grouped.values()]
 
 
-def _arena(rows: Iterable[Row]) -> Arena:
-    rows = list(rows)
+def _arena(rows: Sequence[Row], seen: Counter[tuple[str, str]]) -> Arena:
     cells = [row for row in rows if row["config"]["seed"] is not None]
     first = Cell.from_config(cells[0]["config"])
+    where = first.target.label, first.sde.label
+    seen[where] += 1
     return Arena(
+        seen[where],
         first.target.label,
         first.sde.label,
         first.samples,

@@ -50,7 +50,7 @@ def figures(name: str, found: list[Arena]) -> dict[str, str]:
 
 def stem(name: str, arena: Arena, metric: str) -> str:
     """The file name of an arena's figures, without their kind and ending."""
-    words = f"{name} {arena.target} {arena.sde} {metric}".lower()
+    words = f"{name} {arena.title} {metric}".lower()
     return "-".join("".join(letter if letter.isalnum() else " " for letter in words).split())
 
 
