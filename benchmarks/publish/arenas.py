@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,14 +23,14 @@ class Entrant:
     """One sampler on one grid.
 
     numbers: estimates by metric, budget and seed; a metric of all seeds together has one, by all of them.
-    milliseconds: for one sample, by budget, the mean over seeds.
+    times: milliseconds for one sample, by budget, of each seed.
     """
 
     package: str
     solver: str
     grid: str
     numbers: Mapping[str, dict[int, dict[Any, Plain]]] = field(default_factory=dict)
-    milliseconds: Mapping[int, float] = field(default_factory=dict)
+    times: Mapping[int, list[float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -168,7 +167,7 @@ def _entrants(rows: Iterable[Row]) -> list[Entrant]:
         solver = Choice(cell.solver.name.rpartition("/")[2], cell.solver.options)
         key = package_of(row), solver.label, cell.grid.label
         grouped.setdefault(key, []).append(row)
-    return [Entrant(*key, _numbers(members), _milliseconds(members)) for key, members in grouped.items()]
+    return [Entrant(*key, _numbers(members), _times(members)) for key, members in grouped.items()]
 
 
 def _numbers(rows: Iterable[Row]) -> dict[str, dict[int, dict[Any, Plain]]]:
@@ -181,10 +180,10 @@ def _numbers(rows: Iterable[Row]) -> dict[str, dict[int, dict[Any, Plain]]]:
     return found
 
 
-def _milliseconds(rows: Iterable[Row]) -> dict[int, float]:
+def _times(rows: Iterable[Row]) -> dict[int, list[float]]:
     taken: dict[int, list[float]] = {}
     for row in rows:
         if row["config"]["seed"] is not None:
             each = 1000 * row["seconds"]["sampling"] / row["config"]["samples"]
             taken.setdefault(row["config"]["nfe"], []).append(each)
-    return {nfe: math.fsum(each) / len(each) for nfe, each in taken.items()}
+    return taken
