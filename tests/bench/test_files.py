@@ -241,10 +241,16 @@ def test_a_change_of_what_blocks_share_is_of_one_block_where_it_says_so():
     assert [block.target.name for block in blocks] == ["digits", "mixture"]
 
 
+def test_a_later_change_of_one_block_leaves_what_an_earlier_one_gave_the_others():
+    blocks = read_suite(WHOLE, sets=["reference={name='heun', nfe=50}", "blocks.0.reference.nfe=64"]).blocks
+    assert [block.reference for block in blocks] == [choice("heun", nfe=64), choice("heun", nfe=50)]
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
         ("nfes=5,0", "--set nfes=5,0: blocks[0].nfes[1]: must be at least 1, got 0"),
+        ("nfes=0", "--set nfes=0: blocks[0].nfes: must be at least 1, got 0"),
         ("nfes=", "--set nfes=: blocks[0].nfes: must hold at least one"),
         ("solver=ddim", "--set solver=ddim: blocks[0].solver: is unknown; nearest: solvers"),
         ("samples", "--set samples: must be key=value"),
