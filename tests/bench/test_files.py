@@ -12,7 +12,6 @@ import pytest
 
 from scoresde.bench.files import read_suite
 from scoresde.bench.names import check_name
-from scoresde.bench.problems import PROBLEMS
 from scoresde.bench.samplers import make_sde, prepare
 from scoresde.bench.suite import Block, Suite, choice, load_suite, suites
 from scoresde.errors import Mistakes
@@ -288,16 +287,9 @@ def test_quick_and_smoke_are_what_they_were():
     assert load_suite("smoke").blocks == (small,)
 
 
-def right(path: str) -> Suite:
-    """The suite, of which every name exists."""
-    if "patches" in path and "patches" not in PROBLEMS:
-        pytest.skip("there is no network of patches here")
-    return load_suite(path, check=check_name)
-
-
 @pytest.mark.parametrize("name", suites())
 def test_a_suite_of_ours_can_run(name: str):
-    suite = right(name)
+    suite = load_suite(name, check=check_name)
     assert suite.name == name
     assert suite.description
     for block in suite.with_seeds(1).blocks:
@@ -307,7 +299,7 @@ def test_a_suite_of_ours_can_run(name: str):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/suites").glob("*.toml")), ids=lambda path: path.stem)
 def test_a_suite_against_other_libraries_has_names_that_exist(path: Path):
-    suite = right(str(path))
+    suite = load_suite(str(path), check=check_name)
     assert suite.plugins == ("benchmarks.peers",)
     for block in suite.blocks:
         libraries = {solver.name.partition("/")[0] for solver in block.solvers if "/" in solver.name}
