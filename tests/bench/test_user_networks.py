@@ -440,6 +440,9 @@ def test_weights_of_edm_go_into_the_users_network(here: Path, suffix: str):
     raw = make_problem(choice(f"edm:w.{suffix}", network="python:mine_edm:Net", sigma_data=0.5))
     c_in, c_skip, c_out = ss.EDMPrecond(0.5).coefficients(1.0, 2.0)
     assert torch.allclose(raw.denoiser(ss.EDM())(x, 2.0, **raw.cond(0, 5)), x * (c_skip + c_out * c_in / 4), atol=1e-6)
+    torch.save({"ema": {"gain": torch.tensor(0.5)}, "net": {"gain": torch.tensor(9.0)}}, "two.pt")
+    chosen = make_problem(choice("edm:two.pt", network="python:mine_edm:Net", key="ema"))
+    assert torch.allclose(chosen.denoiser(ss.EDM())(x, 2.0, **chosen.cond(0, 5)), x / 2)
     with pytest.raises(ValueError, match="sigma_data must be positive"):
         check_target(choice(f"edm:w.{suffix}", network="python:mine_edm:Net", sigma_data=-1))
     with pytest.raises(ValueError, match="no img_resolution and img_channels"):
