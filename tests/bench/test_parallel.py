@@ -98,7 +98,9 @@ def test_a_team_gives_the_numbers_of_one(tmp_path: Path, monkeypatch: pytest.Mon
     together = runner(tmp_path / "team", suite)
     assert results(together) == results(alone)
     for path in (tmp_path / "alone" / "references").glob("*.npz"):
-        mine, theirs = (Store(tmp_path).read_arrays(tmp_path / name / "references" / path.name) for name in ("alone", "team"))
+        mine, theirs = (
+            Store(tmp_path).read_arrays(tmp_path / name / "references" / path.name) for name in ("alone", "team")
+        )
         assert mine is not None
         assert theirs is not None
         assert all((mine[key] == theirs[key]).all() for key in mine)
