@@ -28,6 +28,8 @@ from scoresde.bench.problems.data import read_samples, read_statistics
 from scoresde.bench.problems.features import coarse, make_features
 from scoresde.bench.problems.process import Carried, under
 from scoresde.bench.problems.user import Options, UserProblem, is_user
+from scoresde.bench.runner import Runner
+from scoresde.bench.store import Store
 from scoresde.bench.suite import choice, load_suite
 from scoresde.metrics import FrechetStats, frechet_stats
 from scoresde.models.checkpoint import save_checkpoint
@@ -122,6 +124,9 @@ def test_a_function_gives_a_target_a_denoiser_or_a_problem(here: Path):
     assert (whole.shape, whole.note) == ((3, 4, 6), "On cpu.")
     assert whole.metrics == ("rmse_reference", "frechet_reference")
     assert whole.pooled == ()
+    write(here, "mine_helper", "width = 3\n")
+    write(here, "mine_late", NETS + "\n    def late():\n        import mine_helper\n        return whole('cpu')\n")
+    assert make_problem(choice("python:mine_late:late")).shape == (3, 4, 6)
     bare = make_problem(choice("python:mine_nets:bare", shape="3, 4,6"))
     assert bare.shape == (3, 4, 6)
     assert make_problem(choice("python:mine_nets:problem")).shape == (2,)
@@ -316,6 +321,13 @@ def test_a_suite_runs_on_a_network_of_a_user(here: Path):
     sys.modules["mine_point"].__dict__["scale"].add_(0.01)
     changed = list(run(here / "results", suite).rows())
     assert changed[0]["metrics"] != rows[0]["metrics"]
+
+
+def test_a_process_beyond_the_network_is_refused_before_any_work(here: Path):
+    write(here, "mine_nets", NETS)
+    suite = tiny(target=choice("python:mine_nets:whole"), sdes=(choice("vp"), choice("flow")))
+    with pytest.raises(ValueError, match=r"with the option T = 0\.993"):
+        Runner(Store(here), suite, suite.cells()).check()
 
 
 @pytest.mark.slow
