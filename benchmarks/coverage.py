@@ -58,9 +58,8 @@ def measure(target: Exact, train: Tensor, clean: Tensor, x: Tensor, y: Tensor, s
     if isinstance(target, GaussianMixture):
         modes = metrics.mode_weights(x, target)
         found |= {"mode_weights: error": modes.error, "mode_weights: first weight": modes.weights[0]}
-    if len(x) <= 400:
+    if len(x) <= SIZES[0]:
         found |= {f"prdc: {name}": e for name, e in metrics.prdc(x, y, k=NEIGHBOUR)._asdict().items()}
-    if len(x) <= 200:
         found["exact_wasserstein"] = metrics.exact_wasserstein(x, y)
     return found
 
