@@ -11,6 +11,7 @@ from scoresde.targets import GaussianMixture
 MEASURED = Path(__file__).parent.parent / "docs" / "measured"
 
 
+@pytest.mark.slow
 def test_the_study_judges_every_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coverage, "REPEATS", 2)
     monkeypatch.setattr(coverage, "SIZES", (60,))
