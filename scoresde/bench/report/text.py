@@ -23,7 +23,6 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def shortened(words: Sequence[str], most: int) -> list[tuple[str, str]]:
-    """The words, each with what follows it in a list; of very many only the first few and how many more there are."""
-    kept = list(words if len(words) <= most + 1 else [*words[:most], f"{len(words) - most} more"])
-    return list(zip(kept, [*[", "] * (len(kept) - 2), " and ", ""][-len(kept) :], strict=True)) if kept else []
+def shortened(words: Sequence[str], most: int = 4) -> str:
+    """As :func:`listed`, but of very many only the first few and how many more there are."""
+    return listed(words if len(words) <= most + 1 else [*words[:most], f"{len(words) - most} more"])

@@ -69,23 +69,28 @@ def _by(won: Sequence[Winner]) -> str:
 
 
 def _line(winner: Winner) -> dict[str, Any]:
-    behind = winner.behind
     return {
         "nfe": winner.nfe,
         "best": winner.best,
         "value": number(winner.summary.value),
         "reach": reach(winner.summary),
-        "alone": not winner.tied and behind is None,
-        "all_tied": len(winner.tied) > 1 and behind is None,
-        "tied": shortened(winner.tied, 3),
-        "ahead": "" if behind is None else _ahead(behind),
-        "next": "" if behind is None else behind.label,
-        "difference": "" if behind is None else _difference(behind),
+        "tied": _tied(winner),
+        "ahead": "" if winner.behind is None else _ahead(winner.behind),
+        "difference": "" if winner.behind is None else _difference(winner.behind),
     }
 
 
+def _tied(winner: Winner) -> str:
+    if not winner.tied:
+        return "" if winner.behind is not None else "nothing to compare with"
+    alone = winner.behind is None and len(winner.tied) > 1
+    return "tied with all others" if alone else f"tied with {shortened(winner.tied, 3)}"
+
+
 def _ahead(behind: Behind) -> str:
-    return "ahead of" if behind.ratio is None else f"{number(behind.ratio)}× closer than"
+    if behind.ratio is None:
+        return f"ahead of {behind.label}"
+    return f"{number(behind.ratio)}× closer than {behind.label}"
 
 
 def _difference(behind: Behind) -> str:
