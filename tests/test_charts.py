@@ -60,9 +60,10 @@ def test_axes_have_a_few_ticks_inside_their_range(low: float, high: float):
 
 
 def test_every_series_has_its_own_marker():
-    icons = [charts.marker_icon(number, False) for number in range(charts.SERIES)]
-    shapes = {re.findall(r'class="mark" d="([^"]+)"', icon)[0] for icon in icons}
+    icons = [charts.marker_icon(number, False) for number in range(10 * charts.SERIES)]
+    shapes = {re.findall(r'class="mark" d="([^"]+)"', icon)[0] for icon in icons[: charts.SERIES]}
     assert len(shapes) == charts.SERIES
+    assert len(set(icons)) == len(icons)  # where colours repeat, markers differ
 
 
 @pytest.mark.parametrize(
