@@ -7,8 +7,8 @@ depend on how many processes share the work.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,24 +94,26 @@ def chunk_starts(samples: int, chunk: int) -> range:
     return range(0, samples, chunk)
 
 
-def draw(cell: Cell, problem: Problem, prepared: Prepared, sde: SDE, deal: Deal = map) -> Iterator[Chunk]:
-    """The cell's samples, chunk after chunk in order. The last of several is drawn at full size, and cut.
+def draw(cell: Cell, problem: Problem, prepared: Prepared, sde: SDE, deal: Deal = map) -> Iterable[Chunk]:
+    """The cell's samples, chunk after chunk in order."""
+    return deal(sampling(cell, problem, prepared, sde), chunk_starts(cell.samples, cell.chunk))
 
-    Raises RuntimeError if the calls counted are not those planned, or more than the budget.
+
+def sampling(cell: Cell, problem: Problem, prepared: Prepared, sde: SDE) -> Callable[[int], Chunk]:
+    """What draws the chunk that begins at a given index. The last of several is drawn at full size, and cut.
+
+    It raises RuntimeError if the calls counted are not those planned, or more than the budget.
     """
-    denoiser = problem.denoiser(sde)
-    starts = chunk_starts(cell.samples, cell.chunk)
-    size = min(cell.chunk, cell.samples)
+    denoiser, size = problem.denoiser(sde), min(cell.chunk, cell.samples)
 
     def one(first: int) -> Chunk:
         x_T = initial_state(cell, problem, prepared.begin, sde, first, size)
         drawn = draw_chunk(denoiser, prepared, x_T, cell.seed, first, problem.cond(first, size))
         if not drawn.calls == prepared.nfe <= cell.nfe:
             raise RuntimeError(f"{drawn.calls} network calls were counted; planned {prepared.nfe}, budget {cell.nfe}")
-        kept = drawn.samples[: cell.samples - first]
-        return Chunk(first, kept, drawn.calls, drawn.seconds, drawn.network_seconds)
+        return replace(drawn, samples=drawn.samples[: cell.samples - first])
 
-    yield from deal(one, starts)
+    return one
 
 
 def draw_chunk(
@@ -150,30 +152,42 @@ def reference_key(cell: Cell, problem: Problem, prepared: Prepared) -> str:
 
 def make_reference(cell: Cell, problem: Problem, prepared: Prepared, sde: SDE, key: str, deal: Deal = map) -> Reference:
     """Solve to convergence from the cell's noise, for the samples that are kept."""
-    ends, count = (prepared.begin, prepared.end), min(cell.samples, KEPT)
-    size = min(cell.chunk, count)
-    own = cell.reference
-
-    def fine(x_T: Tensor, first: int, factor: int = 1) -> Tensor:
-        if own is None:
-            return problem.converged(sde, x_T, *ends, first)
-        options: dict[str, Any] = {"nfe": 128, **own.keywords}
-        options["nfe"] *= factor
-        return solve(problem.denoiser(sde), x_T, *ends, problem.cond(first, len(x_T)), solver=own.name, **options)
-
-    def one(first: int) -> Tensor:
-        x_T = initial_state(cell, problem, prepared.begin, sde, first, size)
-        return fine(x_T, first).cpu()[: count - first]
-
-    samples = torch.cat(list(deal(one, chunk_starts(count, cell.chunk))))
+    count = min(cell.samples, KEPT)
+    parts = deal(solving(cell, problem, prepared, sde), chunk_starts(count, cell.chunk))
+    samples = torch.cat(list(parts))
     few = initial_state(cell, problem, prepared.begin, sde, 0, min(CHECKED, count))
-    if own is None:
-        error = problem.converged_error(sde, few, *ends, samples)
+    if cell.reference is None:
+        error = problem.converged_error(sde, few, prepared.begin, prepared.end, samples)
     else:
-        error = float((fine(few, 0, 2).cpu() - samples[: len(few)]).double().square().mean().sqrt())
+        finer = _fine(cell, problem, prepared, sde, few, 0, 2).cpu()
+        error = float((finer - samples[: len(few)]).double().square().mean().sqrt())
     nothing = np.zeros(0)
     picture, data = problem.picture(samples), problem.picture(problem.shown_data)
     return Reference(key, samples, error, nothing if picture is None else picture, nothing if data is None else data)
+
+
+def solving(cell: Cell, problem: Problem, prepared: Prepared, sde: SDE) -> Callable[[int], Tensor]:
+    """What solves to convergence for the chunk that begins at a given index, as far as samples are kept."""
+    count = min(cell.samples, KEPT)
+    size = min(cell.chunk, count)
+
+    def one(first: int) -> Tensor:
+        x_T = initial_state(cell, problem, prepared.begin, sde, first, size)
+        return _fine(cell, problem, prepared, sde, x_T, first).cpu()[: count - first]
+
+    return one
+
+
+def _fine(
+    cell: Cell, problem: Problem, prepared: Prepared, sde: SDE, x_T: Tensor, first: int, factor: int = 1
+) -> Tensor:
+    """The converged solution from ``x_T``; a reference that the cell names is made with ``factor`` times its calls."""
+    ends, own = (prepared.begin, prepared.end), cell.reference
+    if own is None:
+        return problem.converged(sde, x_T, *ends, first)
+    options: dict[str, Any] = {"nfe": 128, **own.keywords}
+    options["nfe"] *= factor
+    return solve(problem.denoiser(sde), x_T, *ends, problem.cond(first, len(x_T)), solver=own.name, **options)
 
 
 def trajectory(cell: Cell, problem: Problem, plan: Plan, sde: SDE) -> np.ndarray:
