@@ -1,9 +1,10 @@
-"""Make the pictures of the README from a folder of benchmark results: the top of its report, as a browser shows it.
+"""Make the pictures of the README and the docs: samples of the shipped models, and the top of a benchmark's report.
 
+    python docs/make_pictures.py                   # the samples alone
     scoresde bench --out results/quick
-    python docs/make_pictures.py results/quick
+    python docs/make_pictures.py results/quick     # and the report, as a browser shows it
 
-Needs Chromium or Chrome on the PATH; nothing else of this repository does.
+The report needs Chromium or Chrome on the PATH; nothing else of this repository does.
 """
 
 import argparse
@@ -40,23 +41,38 @@ def screenshot(page: Path, width: int, height: int) -> bytes:
         return out.read_bytes()
 
 
+def patches() -> bytes:
+    """Two rows of patches that the shipped network draws, and two of held-out ones, as PNG."""
+    import torch
+
+    import scoresde
+    from scoresde import data, models
+    from scoresde.bench.pictures import contact_sheet, to_bytes
+
+    drawn = scoresde.sample(models.patches(), (20, 3, 32, 32), solver="heun", steps=18, grid="karras", seed=0)
+    # The third held-out photograph states no licence under which it may be shown.
+    real = data.patches("held-out").images[:2000:100]
+    return contact_sheet(to_bytes(torch.cat([drawn, real]).numpy()), columns=10, scale=3)
+
+
 def main() -> None:
-    """Write docs/pictures/report.png and docs/pictures/digits.png."""
+    """Write docs/pictures/digits.png and patches.png, and report.png if there are results."""
     from PIL import Image
 
-    from scoresde.bench.report import write_report
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="a results folder of `scoresde bench`")
+    parser.add_argument("results", type=Path, nargs="?", help="a results folder of `scoresde bench`")
     parser.add_argument("--height", type=int, default=1395, help="how much of the report, in CSS pixels")
     given = parser.parse_args()
 
     PICTURES.mkdir(exist_ok=True)
-    page = write_report(given.results)
-    picture = Image.open(io.BytesIO(screenshot(page, 1240, given.height))).convert("RGB")
-    picture.quantize(256, dither=Image.Dither.NONE).save(PICTURES / "report.png", optimize=True)
     draw = ("sample", "--model", "digits", "--solver", "dpmpp-2m", "--nfe", "10", "--out", str(PICTURES / "digits.png"))
     subprocess.run([sys.executable, "-m", "scoresde", *draw], check=True)
+    (PICTURES / "patches.png").write_bytes(patches())
+    if given.results is not None:
+        from scoresde.bench.report import write_report
+
+        picture = Image.open(io.BytesIO(screenshot(write_report(given.results), 1240, given.height))).convert("RGB")
+        picture.quantize(256, dither=Image.Dither.NONE).save(PICTURES / "report.png", optimize=True)
     for path in sorted(PICTURES.glob("*.png")):
         print(path, path.stat().st_size, "bytes")
 

@@ -23,7 +23,6 @@ from scoresde.errors import Mistakes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from scoresde.bench.suite import Suite
 
 app = typer.Typer(
     name="scoresde",
@@ -145,23 +144,19 @@ def bench(
     """
     from dataclasses import replace
 
-    with user_errors():
-        chosen = _chosen_suite(suite, sets or [], seeds, samples, device)
-        cells = [cell for cell in chosen.cells() if all(word in cell.label for word in only or [])]
-        if not cells:
-            first = chosen.cells()[0].label
-            raise ValueError(
-                f"--only {' '.join(only or [])!r} matches none of the suite's cells; the first is {first!r}"
-            )
-    used = set_threads(threads)
-    folder = out if out is not None else Path("results") / Path(suite).stem
-
+    from scoresde.bench.selection import select
     from scoresde.bench.store import Store
 
+    with user_errors():
+        chosen = select(suite, sets or (), seeds=seeds, samples=samples, device=device, only=only or ())
+    for reason, count in chosen.missing.items():
+        print(f"{count} cells left out: {reason}", file=sys.stderr)
+    used = set_threads(threads)
+    folder = out if out is not None else Path("results") / Path(suite).stem
     if dry_run:
         from scoresde.bench.dry_run import describe_run
 
-        for line in describe_run(cells, Store(folder), force, retry):
+        for line in describe_run(chosen.cells, Store(folder), force, retry):
             print(line)
         return
 
@@ -170,9 +165,7 @@ def bench(
     from scoresde.bench.runner import Runner
     from scoresde.bench.table import show_progress, show_tables
 
-    runner = Runner(
-        Store(folder), chosen, cells=tuple(cells), command=repeat_command(), threads=used, force=force, retry=retry
-    )
+    runner = Runner(Store(folder), chosen.suite, chosen.cells, repeat_command(), threads=used, force=force, retry=retry)
     screen = console()
     with user_errors():
         team = Team.joined()
@@ -199,31 +192,20 @@ def bench(
         raise typer.Exit(1)
 
 
-def _chosen_suite(name: str, sets: list[str], seeds: int | None, samples: int | None, device: str) -> Suite:
-    from scoresde.bench.names import check_name
-    from scoresde.bench.suite import load_suite
-
-    chosen = load_suite(name, sets, check_name)
-    chosen = chosen if seeds is None else chosen.with_seeds(seeds)
-    chosen = chosen if samples is None else chosen.with_samples(samples)
-    return chosen if device == "cpu" else chosen.on(device)
-
-
 @app.command()
 def suites(
     name: Annotated[str | None, typer.Argument(help="Print the file of this one, to start your own from.")] = None,
 ) -> None:
     """List the suites that come with the library, or print one."""
-    from scoresde.bench.suite import load_suite
+    from scoresde.bench.selection import describe_suites
     from scoresde.bench.suite import suites as ours
     from scoresde.errors import choose
 
     with user_errors():
-        if name is not None:
+        if name is None:
+            print(*describe_suites(), sep="\n")
+        else:
             print(choose(name, ours(), "suite").read_text(encoding="utf-8"), end="")
-            return
-        for suite in map(load_suite, ours()):
-            print(f"{suite.name:<10} {len(suite.cells()):>6} cells  {suite.description}")
 
 
 @app.command()
@@ -302,11 +284,11 @@ def compare(
 
 @app.command()
 def sample(
-    model: Annotated[str, typer.Option(help="A shipped model: digits.")] = "digits",
+    model: Annotated[str, typer.Option(help="A shipped model: digits or patches.")] = "digits",
     solver: Annotated[str, typer.Option(help="A name of `scoresde solvers`.")] = "dpmpp-2m",
     nfe: Annotated[int, typer.Option(min=1, help="Budget in network calls.")] = 10,
     grid: Annotated[str, typer.Option(help="A time grid.")] = "karras",
-    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("digits.png"),
+    out: Annotated[Path | None, typer.Option(help="The PNG to write. [default: MODEL.png]")] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many samples.")] = 50,
     labels: Annotated[
         str | None, typer.Option(help="Classes, for example 3 or 0,1,2; repeated as needed. [default: all]")
@@ -330,10 +312,11 @@ def sample(
     from scoresde.sample import sample as draw
 
     with user_errors():
-        denoiser = choose(model, {"digits": models.digits}, "model")()
-        classes = read_labels(labels, denoiser.net.null_class)
+        denoiser = choose(model, {"digits": models.digits, "patches": models.patches}, "model")()
         counting, config = CountingDenoiser(denoiser), denoiser.net.config
-        cond = {"class_labels": torch.tensor([classes[i % len(classes)] for i in range(n)])}
+        classes = read_labels(labels, config.classes)
+        cond = {"class_labels": torch.tensor([classes[i % len(classes)] for i in range(n)])} if classes else {}
+        out = Path(f"{model}.png") if out is None else out
         shape = (n, config.channels, config.size, config.size)
         start = time.perf_counter()
         drawn = draw(counting, shape, solver=solver, nfe=nfe, grid=grid, seed=seed, cond=cond)
@@ -349,6 +332,8 @@ def read_labels(text: str | None, count: int) -> list[int]:
     """
     if text is None:
         return list(range(count))
+    if not count:
+        raise ValueError(f"labels must be left out for a model without classes, got {text!r}")
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) < count for word in words):
         raise ValueError(f"labels must be numbers from 0 to {count - 1} with commas between, got {text!r}")
@@ -445,12 +430,22 @@ def train_digits(
     from scoresde import training
 
     with user_errors():
-        written = (
-            training.train_digits(out=out, seed=seed)
-            if steps is None
-            else training.train_digits(out=out, seed=seed, steps=steps)
-        )
-    print(written)
+        print(training.train_digits(out=out, seed=seed, steps=steps))
+
+
+@train_app.command("patches")
+def train_patches(
+    out: Annotated[Path, typer.Option(help="Folder for weights and statistics.")] = Path("runs/patches"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps, in place of the recipe's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: OMP_NUM_THREADS, else 1]")] = None,
+) -> None:
+    """Train the network of photograph patches, 32x32 in colour (a quarter of an hour on a CPU core)."""
+    set_threads(threads)
+    from scoresde import training
+
+    with user_errors():
+        print(training.train_patches(out=out, seed=seed, steps=steps))
 
 
 if __name__ == "__main__":

@@ -90,14 +90,18 @@ def test_the_numbers_say_what_is_known(whole: Runner):
     assert np.sqrt(np.mean((chunk.samples.numpy() - reference["samples"]) ** 2)) < 1e-3
 
 
-def test_winners_name_the_runner_up_and_the_ties(whole: Runner):
+def test_winners_name_the_next_that_is_told_apart(whole: Runner):
     (panel,) = panels(whole.rows(), {})
     assert panel.main == "rmse_reference"
     assert panel.overall == "frechet_data"
     at_8 = next(winner for winner in winners(panel, "rmse_reference") if winner.nfe == 8)
-    assert (at_8.best, at_8.runner_up, at_8.tied) == ("dpmpp-2m", "ddim", frozenset())
+    assert (at_8.best, at_8.tied) == ("dpmpp-2m", ())
+    assert at_8.behind is not None
+    assert at_8.behind.label == "ddim"
+    assert at_8.behind.difference is not None
+    assert at_8.behind.difference.low > 0
     two = {series.label: series.points[8].metrics["rmse_reference"].value for series in panel.series[:2]}
-    assert at_8.ratio == pytest.approx(two["ddim"] / two["dpmpp-2m"])
+    assert at_8.behind.ratio == pytest.approx(two["ddim"] / two["dpmpp-2m"])
 
 
 def test_a_finished_run_computes_nothing_again(tmp_path: Path):

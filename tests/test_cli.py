@@ -164,6 +164,25 @@ def test_samplers_of_plugins_are_known_by_their_names(tmp_path: Path, monkeypatc
     assert "plugin 'math' cannot be used" in refused(call("bench", path))
 
 
+def test_samplers_that_are_not_installed_are_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "absent_here.py").write_text(
+        "def row(cell, sde):\n    raise ImportError('x is missing; run: pip install x')\n"
+        "SAMPLERS = {'x/heun': row, 'x/euler': row}\n"
+    )
+    monkeypatch.chdir(tmp_path)  # where a plugin may lie
+    text = (
+        'plugins = "absent_here"\n[[blocks]]\ntarget = "mixture"\nsdes = "vp"\ngrids = "log-snr"\n'
+        'solvers = ["ddim", "x/heun", "x/euler"]\nnfes = [4, 5]\nseeds = 1\nsamples = 48\n'
+    )
+    Path("s.toml").write_text(text)
+    result = call("bench", "s.toml", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "4 cells left out: x is missing; run: pip install x\n"
+    assert "2 cells, 0 of them finished" in result.stdout
+    Path("s.toml").write_text(text.replace('"ddim", ', ""))
+    assert "no sampler of these cells is installed: x is missing" in call("bench", "s.toml").stderr
+
+
 def test_suites_lists_ours_and_prints_one(tmp_path: Path):
     from scoresde.bench.suite import load_suite, suites
 
@@ -231,6 +250,7 @@ def test_report_again_and_elsewhere(tmp_path: Path):
         (("sample", "--solver", "rk45"), "rk45"),
         (("sample", "--labels", "3,12"), "from 0 to 9"),
         (("sample", "--labels", "three"), "from 0 to 9"),
+        (("sample", "--model", "patches", "--labels", "3"), "left out for a model without classes, got '3'"),
         (("solvers", "dpmp-2m"), "nearest: dpmpp-2m"),
         (("solvers", "ddim", "--sde", "vpp"), "nearest: vp"),
         (("solvers", "ddim", "--grid", "karas"), "nearest: karras"),
@@ -263,6 +283,15 @@ def test_sample_draws_digits(tmp_path: Path):
     assert np.array_equal(opened(second), sheet)
     call("sample", *options, "--out", other, "--seed", "1")
     assert not np.array_equal(opened(other), sheet)
+
+
+def test_patches_are_drawn_in_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    result = call("sample", "--model", "patches", "--nfe", "3", "--n", "2", "--scale", "1")
+    assert result.output.startswith("patches.png: 2 samples, 3 network calls"), result.output
+    sheet = opened(tmp_path / "patches.png")
+    assert sheet.shape == (32, 10 * 33 - 1, 4)
+    assert not np.array_equal(sheet[..., 0], sheet[..., 1])
 
 
 def test_labels_choose_the_class(tmp_path: Path):
@@ -317,20 +346,21 @@ def test_solvers_explains_one_with_its_plan(name: str):
         assert "karras grid, 3 steps" in result.stdout
 
 
-def test_train_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("model", ["digits", "patches"])
+def test_train_passes_its_options_on(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from scoresde import training
 
     seen = {}
 
-    def train_digits(out, **options):
+    def train(out, **options):
         seen.update(options, out=out)
         return Path(out) / "record.json"
 
-    monkeypatch.setattr(training, "train_digits", train_digits)
-    result = call("train", "digits", "--out", tmp_path, "--seed", "3", "--steps", "7")
+    monkeypatch.setattr(training, f"train_{model}", train)
+    result = call("train", model, "--out", tmp_path, "--seed", "3", "--steps", "7")
     assert result.exit_code == 0, result.output
     assert seen == {"out": tmp_path, "seed": 3, "steps": 7}
     assert result.stdout.strip() == str(tmp_path / "record.json")
     seen.clear()
-    call("train", "digits", "--out", tmp_path)
-    assert seen == {"out": tmp_path, "seed": 0}
+    call("train", model, "--out", tmp_path)
+    assert seen == {"out": tmp_path, "seed": 0, "steps": None}

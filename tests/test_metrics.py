@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from scoresde.metrics import (
+    BlockMoments,
     Estimate,
     FrechetStats,
     difference,
@@ -25,6 +26,7 @@ from scoresde.metrics import (
     jackknife,
     kid,
     memorisation_ratio,
+    proportion,
     rmse,
     sliced_wasserstein,
 )
@@ -93,6 +95,24 @@ def test_estimate_keeps_its_leave_one_out_values_aside() -> None:
     assert (again, again.left, hash(again)) == (whole, whole.left, hash(whole))
     assert replace(whole, left=()) == whole
     assert "left" not in repr(whole)
+
+
+def test_interval_of_a_distance_reaches_zero() -> None:
+    """Equal sets: some estimates are negative by more than two of their own standard errors."""
+    found = [frechet(normals(40, 2, seed=2 * r), normals(40, 2, seed=2 * r + 1)) for r in range(40)]
+    assert any(e.value < -2.1 * e.se for e in found)
+    assert all(e.high >= 0.0 for e in found)
+
+
+@pytest.mark.parametrize("right", [0, 3, 57, 60])
+def test_proportion_is_wilsons(right: int) -> None:
+    answers = torch.arange(60) < right
+    out = proportion(answers)
+    expected = scipy.stats.binomtest(right, 60).proportion_ci(0.95, "wilson")
+    assert (out.low, out.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert out.value == right / 60
+    assert out.left[4] == pytest.approx(float(answers[dealt(60, 20) != 4].double().mean()))
+    assert difference(out, proportion(answers.flip(0))).value == 0.0
 
 
 # -- paired differences -----------------------------------------------------------------------------------------------
@@ -247,6 +267,41 @@ def test_streamed_statistics_are_those_of_the_whole() -> None:
     torch.testing.assert_close(merged.mean, x.mean(0), rtol=1e-14, atol=0)
     torch.testing.assert_close(merged.covariance, x.T.cov(), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(whole.covariance, x.T.cov(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("sizes", [[101], [1, 40, 60], [13] * 7 + [10]])
+def test_block_moments_are_those_of_the_whole(sizes: list[int]) -> None:
+    """Parts of any size, in order, far from the origin: as all rows at once, to rounding."""
+    x, y = 100 + normals(101, 4), 100.2 + 1.2 * normals(90, 4, seed=2)
+    moments = BlockMoments()
+    for part in x.split(sizes):
+        moments.add(part)
+    for other in (y, frechet_stats(y), BlockMoments().add(y)):
+        streamed, whole = frechet(moments, other), frechet(x, other)
+        assert streamed.value == pytest.approx(whole.value, abs=1e-9)
+        assert streamed.left == pytest.approx(whole.left, abs=1e-9)
+        assert streamed.n == 101
+    expected = frechet_stats(x[dealt(101, 20) != 7])
+    found = moments.leave_one_out()[1 + 7]
+    assert found.n == expected.n
+    torch.testing.assert_close(found.mean, expected.mean, rtol=1e-13, atol=0)
+    torch.testing.assert_close(found.covariance, expected.covariance, rtol=1e-10, atol=1e-10)
+
+
+def test_block_moments_refuse_what_does_not_fit() -> None:
+    moments = BlockMoments(10)
+    with pytest.raises(ValueError, match="no rows yet"):
+        frechet(moments, GOOD, blocks=10)
+    moments.add(GOOD[:15])
+    for bad, message in ((BAD, "x has 1 values that are not finite"), (GOOD[:, :3], "4 components in a row")):
+        with pytest.raises(ValueError, match=message):
+            moments.add(bad)
+    with pytest.raises(ValueError, match="at least 20 rows in all, got 15"):
+        frechet(moments, GOOD, blocks=10)
+    moments.add(GOOD[15:])
+    assert frechet(moments, GOOD, blocks=10).value == pytest.approx(0.0, abs=1e-9)
+    with pytest.raises(ValueError, match="x has 10 blocks; blocks must be 10, got 20"):
+        frechet(moments, GOOD)
 
 
 def test_frechet_to_known_statistics() -> None:
@@ -477,6 +532,7 @@ def test_bad_sets(name: str, x, y, error, message) -> None:  # type: ignore[no-u
         (lambda: memorisation_ratio(GOOD, GOOD, GOOD), "all of its rows are"),
         (lambda: nearest_distance(GOOD, GOOD[:, :2]), "rows of one size"),
         (lambda: jackknife(1.0, [1.0], 5), "at least two blocks"),
+        (lambda: proportion(torch.ones(1, dtype=torch.bool)), r"at least two rows, got \(1,\)"),
     ],
 )
 def test_bad_arguments(call: Callable[[], object], message: str) -> None:

@@ -2,22 +2,30 @@
 
 import hashlib
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from scoresde import models
-from scoresde.data import digits
+from scoresde.data import ImageSet, digits, patches
 from scoresde.denoiser import Denoiser, EDMPrecond
 from scoresde.metrics import frechet, frechet_distance, frechet_stats, memorisation_ratio
 from scoresde.models.checkpoint import load_checkpoint
-from scoresde.models.quality import digit_quality
+from scoresde.models.quality import digit_quality, patch_quality
 from scoresde.nn import UNet, UNetConfig
 from scoresde.sample import sample
 from scoresde.sde import EDM, VP
 
 FOLDER = Path(models.__file__).parent
+NETWORKS = {
+    "digits": UNetConfig(),
+    "patches": UNetConfig(
+        channels=3, size=32, width=32, multipliers=(1, 2, 3), heads=4, classes=0, embedding=128, patch=2
+    ),
+}
 LABELS = torch.arange(300) * 10 // 300  # sorted: every block of a jackknife then holds all classes
 
 
@@ -34,40 +42,44 @@ def drawn(denoiser: Denoiser) -> torch.Tensor:
 
 def test_package_data_is_small():
     data = [path for path in FOLDER.iterdir() if path.suffix in {".safetensors", ".json"}]
-    assert len(data) == 7
-    assert sum(path.stat().st_size for path in data) < 1_000_000
+    assert len(data) == 14
+    assert all(path.stat().st_size < 3_000_000 for path in data)
+    assert sum(path.stat().st_size for path in data) < 3_500_000
 
 
-def test_weights_are_in_half_precision_and_the_documented_network(denoiser: Denoiser):
-    tensors, config = load_checkpoint(FOLDER / "digits.safetensors")
+@pytest.mark.parametrize("name", ["digits", "patches"])
+def test_weights_are_in_half_precision_and_the_documented_network(name: str):
+    tensors, config = load_checkpoint(FOLDER / f"{name}.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
-    assert UNetConfig.from_dict(config["unet"]) == UNetConfig()
-    net = denoiser.net
+    net = models.load(name).net
     assert isinstance(net, UNet)
+    assert net.config == UNetConfig.from_dict(config["unet"]) == NETWORKS[name]
     assert not net.training
     assert not any(p.requires_grad for p in net.parameters())
     assert {p.dtype for p in net.parameters()} == {torch.float32}
+    assert sum(p.numel() for p in net.parameters()) == models.provenance(model=name)["score"]["parameters"]
 
 
-def test_denoiser_is_edm_with_the_measured_spread_of_the_data(denoiser: Denoiser):
+@pytest.mark.parametrize(("name", "data"), [("digits", digits), ("patches", patches)])
+def test_denoiser_is_edm_with_the_measured_spread_of_the_data(name: str, data: Callable[[str], ImageSet]):
+    denoiser = models.load(name)
     assert denoiser.sde == EDM()
     assert isinstance(denoiser.precondition, EDMPrecond)
-    assert denoiser.precondition.sigma_data == pytest.approx(float(digits("train").images.std()), abs=1e-3)
+    assert denoiser.precondition.sigma_data == pytest.approx(float(data("train").images.std()), abs=1e-3)
 
 
-def test_record_is_of_these_files():
-    record = models.provenance()
-    assert record["command"].startswith("scoresde train digits")
-    assert record["sha256"].keys() == {
-        "digits.safetensors",
-        "digit_features.safetensors",
-        "digit_reference.safetensors",
-    }
+@pytest.mark.parametrize(("name", "one"), [("digits", "digit"), ("patches", "patch")])
+def test_record_is_of_these_files(name: str, one: str):
+    record = models.provenance(model=name)
+    assert record["command"].startswith(f"scoresde train {name} ")
+    files = {f"{name}.safetensors", f"{one}_features.safetensors", f"{one}_reference.safetensors"}
+    assert record["sha256"].keys() == files
     for name, digest in record["sha256"].items():
         assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest
-    for name in record["sha256"]:
-        tensors_config = load_checkpoint(FOLDER / name)[1]
-        assert json.loads((FOLDER / name).with_suffix(".json").read_text(encoding="utf-8")) == tensors_config
+        assert (
+            json.loads((FOLDER / name).with_suffix(".json").read_text(encoding="utf-8"))
+            == load_checkpoint(FOLDER / name)[1]
+        )
     assert {"torch", "scoresde", "python"} <= record["versions"].keys()
     assert record["score"]["losses"][-1] < record["score"]["losses"][0]
 
@@ -129,6 +141,36 @@ def test_features_classify_and_reference_is_of_the_held_out_half():
     assert -0.2 < reference.floor.low < reference.floor.value < reference.floor.high < 0.3
 
 
+@pytest.mark.slow
+def test_patches_are_what_the_record_says():
+    """The statistics of the held-out photographs, and new samples (another seed, fewer, by another good sampler)."""
+    features, reference = models.patch_features(), models.patch_reference()
+    train, held_out = (part.images[part.labels.argsort(stable=True)] for part in map(patches, ("train", "held-out")))
+    ours, theirs = features(train), features(held_out)
+    torch.testing.assert_close(ours.std(dim=0), torch.ones(57), rtol=1e-3, atol=0)
+    torch.testing.assert_close(reference.stats.mean, frechet_stats(theirs).mean, rtol=0, atol=1e-4)
+    torch.testing.assert_close(reference.stats.covariance, frechet_stats(theirs).covariance, rtol=0, atol=1e-3)
+    assert reference.floor_plain == pytest.approx(frechet_distance(frechet_stats(ours), reference.stats), rel=1e-3)
+    assert reference.floor.low < reference.floor_plain < reference.floor.high
+
+    stated = models.provenance(model="patches")["quality"]
+    quality = patch_quality(models.patches(), features, reference.stats, n=150, seed=1, solver="dpmpp-2m", steps=15)
+    for name in ("frechet", "frechet_train", "memorisation"):
+        found = getattr(quality, name)
+        error = math.hypot(found.se, stated[name]["se"])
+        assert found.value == pytest.approx(stated[name]["value"], abs=5 * error + 0.1 * stated[name]["value"])
+    assert stated["frechet_train"]["value"] < BOUND
+    assert stated["memorisation"]["value"] > MEMO
+
+
+def test_patches_denoise_photographs_that_the_network_never_saw():
+    denoiser, images = models.patches(), patches("held-out").images[::75]
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    for sigma, allowed in [(0.05, D1), (0.5, D2), (80.0, D3)]:
+        denoised = denoiser(images + sigma * noise, sigma)
+        assert (denoised - images).square().mean().sqrt() < allowed
+
+
 def test_the_network_serves_other_processes(denoiser: Denoiser):
     """Preconditioned by sigma / alpha, it is the same denoiser under VP: E[x0] of x / alpha at the same ratio."""
     under_vp = Denoiser(denoiser.net, VP(), precondition=denoiser.precondition)
@@ -140,7 +182,8 @@ def test_the_network_serves_other_processes(denoiser: Denoiser):
 
 
 def test_load_by_name():
-    assert models.names() == ("digits", "digit-features", "digit-reference")
+    kinds = ("digits", "digit-features", "digit-reference", "patches", "patch-features", "patch-reference")
+    assert models.names() == kinds
     assert isinstance(models.load("digits"), Denoiser)
     assert models.load("digit-reference").stats.n == 898
     with pytest.raises(ValueError, match="name='digit-feature' is unknown; nearest: digit-features"):
@@ -148,6 +191,9 @@ def test_load_by_name():
 
 
 def test_a_folder_without_models_is_named(tmp_path: Path):
-    for loader in (models.digits, models.digit_features, models.digit_reference, models.provenance):
-        with pytest.raises(FileNotFoundError, match=str(tmp_path)):
-            loader(tmp_path)
+    for files in (models.DIGITS, models.PATCHES):
+        for loader in (files.denoiser, files.features, files.reference, files.provenance):
+            with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+                loader(tmp_path)
+    with pytest.raises(ValueError, match="model='patch' is unknown; nearest: patches"):
+        models.provenance(tmp_path, "patch")

@@ -1,6 +1,7 @@
 """The networks: sizes as documented, gradients everywhere, conditioning that conditions, and named errors."""
 
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scoresde.nn import DigitFeatures, UNet, UNetConfig
+from scoresde.nn import DigitFeatures, ImageFeatures, PatchFeatures, UNet, UNetConfig
 
 SMALL = UNetConfig(channels=2, size=8, width=8, multipliers=(1, 2, 3), blocks=2, heads=2, classes=3, embedding=16)
 CONFIGS = [
@@ -16,6 +17,7 @@ CONFIGS = [
     SMALL,
     UNetConfig(classes=0, multipliers=(1,), width=12, heads=1),
     UNetConfig(size=7, multipliers=(2,), blocks=3),
+    UNetConfig(channels=3, size=12, width=8, multipliers=(1, 2), heads=1, classes=0, patch=3),
 ]
 
 
@@ -105,6 +107,18 @@ def test_seed_fixes_the_weights_and_leaves_the_global_state():
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_network_of_squares_is_one_of_their_values():
+    """patch = 2 is a network of half the size whose channels are the four pixels of each square."""
+    squares = UNetConfig(channels=3, size=8, width=8, heads=1, classes=0, embedding=16, patch=2)
+    values = replace(squares, channels=12, size=4, patch=1)
+    net, same = (awake(UNet(config, seed=0)) for config in (squares, values))
+    x, c_noise, _ = inputs(squares)
+    gathered = torch.stack([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=2).flatten(1, 2)
+    torch.testing.assert_close(
+        nn.functional.pixel_unshuffle(net(x, c_noise), 2), same(gathered, c_noise), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_attention_only_at_the_lowest_resolution():
     seen: dict[str, tuple[int, ...]] = {}
     net = UNet(SMALL, seed=0)
@@ -181,11 +195,38 @@ def test_input_errors_name_the_argument():
         DigitFeatures(seed=0)(x.long())
 
 
-def test_features_are_standardised():
-    net = DigitFeatures(seed=0)
-    x = torch.randn(200, 1, 8, 8)
+@pytest.mark.parametrize("net", [DigitFeatures(seed=0), PatchFeatures()], ids=lambda net: type(net).__name__)
+def test_features_are_standardised(net: ImageFeatures):
+    x = torch.randn(200, *net.shape, generator=torch.Generator().manual_seed(0))
     net.standardise_(x)
     features = net(x)
-    assert features.shape == (200, 64)
-    torch.testing.assert_close(features.mean(dim=0), torch.zeros(64), rtol=0, atol=1e-4)
-    torch.testing.assert_close(features.std(dim=0), torch.ones(64), rtol=1e-4, atol=0)
+    assert features.shape == (200, net.width)
+    torch.testing.assert_close(features.mean(dim=0), torch.zeros(net.width), rtol=0, atol=1e-4)
+    torch.testing.assert_close(features.std(dim=0), torch.ones(net.width), rtol=1e-3, atol=0)
+
+
+def test_patch_features_are_the_statistics_that_they_are_said_to_be():
+    net, step = PatchFeatures(), torch.zeros(1, 3, 32, 32)
+    step[..., 1::2] = 0.4  # grey stripes, a pixel wide: nothing but the finest difference sideways of lightness
+    sizes, sparseness, coarse, mean = net.activations(step)[0].split([36, 9, 9, 3])
+    lightness = 3**0.5 * torch.tensor([0.4 / 2, 0.01 / 3**0.5])
+    assert sizes[0].item() == pytest.approx(math.log(lightness.sum()), rel=1e-5)
+    quiet = torch.tensor([0.01 / 2**level for level in range(4) for _ in range(9)]).log()
+    torch.testing.assert_close(sizes[1:], quiet[1:], rtol=1e-4, atol=0)
+    # Of three kinds of differences one is everything: the root mean square is the mean times the root of 3.
+    assert sparseness[0].item() == pytest.approx(math.log((0.2 + 0.01) / (0.2 / 3**0.5 + 0.01)), rel=1e-5)
+    torch.testing.assert_close(coarse, torch.zeros(9))
+    torch.testing.assert_close(mean, torch.tensor([0.2 * 3**0.5, 0.0, 0.0]))
+    with pytest.raises(ValueError, match=re.escape("x must have the shape (B, 3, 32, 32), got (1, 3, 32, 31)")):
+        net(step[..., 1:])
+
+
+def test_patch_features_tell_noise_from_structure_of_the_same_spectrum():
+    generator = torch.Generator().manual_seed(0)
+    edges = (torch.randn(300, 1, 32, 32, generator=generator).cumsum(-1).cumsum(-2) > 0).float().expand(-1, 3, -1, -1)
+    turned = torch.fft.fft2(torch.randn(300, 1, 32, 32, generator=generator)).angle()
+    noise = torch.fft.ifft2(torch.fft.fft2(edges).abs() * torch.exp(1j * turned)).real
+    net = PatchFeatures()
+    net.standardise_(edges + 0.01 * torch.randn(edges.shape, generator=generator))
+    sparseness = [net(x)[:, 36:45].mean() for x in (edges, noise)]
+    assert sparseness[0] - sparseness[1] > 1  # standard deviations

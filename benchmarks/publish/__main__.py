@@ -60,7 +60,8 @@ def main() -> None:
         for conflict in conflicts:
             print(f"warning: {conflict}")
         path = HERE / "results" / f"{asked.name}{SUFFIX}"
-        write_atomically(path, pack(results))
+        shown = {metric for arena in arenas(results) for metric in arena.headlines}
+        write_atomically(path, pack(results, left=shown))
         print(f"{path}: {len(results.rows)} cells, {path.stat().st_size / 1000:.0f} kB")
         return
     files = publish(HERE)

@@ -97,24 +97,28 @@ def _tally(score: Counter[str]) -> str:
 
 
 def _losses(found: Sequence[Arena]) -> str:
-    """Where a package's best beats all of ours."""
+    """Where a package's best beats all of ours: a line for each target, metric and package."""
     lost = [
-        f"- {arena.title}, {_label(metric).lower()}, {call.nfe} calls: {_named(call.entrant, package)} at "
-        f"{number(call.summary.value)}{_times(call)}; best of ours {_best(arena, metric, call.nfe)}\n"
+        f"- {arena.title}, {_label(metric).lower()}, {package}: "
+        f"{'; '.join(_loss(arena, metric, call) for call in calls)}\n"
         for arena in found
         for metric in arena.headlines
         for package in _others(arena)
-        for call in arena.calls(package, metric)
-        if call.verdict == "better"
+        if (calls := [call for call in arena.calls(package, metric) if call.verdict == "better"])
     ]
     if not lost:
         return "No package's best is better than the best of ours anywhere above.\n"
     return f"Where a package's best is better than all of ours:\n\n{''.join(lost)}"
 
 
+def _loss(arena: Arena, metric: str, call: Call) -> str:
+    how = _times(call) or f"{number(call.summary.value)} against {_best(arena, metric, call.nfe)}"
+    return f"{call.nfe} calls `{call.entrant.name}` {how}"
+
+
 def _best(arena: Arena, metric: str, nfe: int) -> str:
     best = arena.best(OURS, metric, nfe)
-    return "none" if best is None else f"`{best[0].name}` at {number(best[1].value)}"
+    return "none" if best is None else f"{number(best[1].value)} of `{best[0].name}`"
 
 
 # ---- one target ------------------------------------------------------------------------------------------------------
@@ -147,14 +151,16 @@ def _against(call: Call | None) -> str:
     """Theirs: name, value, and how it stands to ours; what is better is bold."""
     if call is None:
         return ""
-    words = f"{_times(call)[2:]}{call.verdict}" if call.ratio is None else f"{call.ratio:.3g}×, {call.verdict}"
-    words += "" if call.paired else " (unpaired)"
+    words = ", ".join(filter(None, (_times(call), call.verdict))) + ("" if call.paired else " (unpaired)")
     shown = f"**{words}**" if call.verdict == "better" else words
     return f"`{call.entrant.name}`<br>{_value(call.summary)}<br>{shown}"
 
 
 def _times(call: Call) -> str:
-    return "" if call.ratio is None else f", {call.ratio:.3g}× ours"
+    """Their value over ours, with the digits that it takes to see a difference."""
+    if call.ratio is None:
+        return ""
+    return f"{call.ratio:.{4 if 0.99 < call.ratio < 1.01 else 3}g}×"
 
 
 def _shown(name: str, arena: Arena, metric: str) -> str:
@@ -192,10 +198,6 @@ def _rank(entrant: Entrant, metric: str, nfes: Sequence[int]) -> tuple[float, ..
 
 def _label(metric: str) -> str:
     return MEASURES[metric].label
-
-
-def _named(entrant: Entrant, package: str) -> str:
-    return f"{package} `{entrant.name}`"
 
 
 def _value(summary: Summary | None) -> str:

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from scoresde.bench.measures import MEASURES, SAMPLE_MEASURES
-from scoresde.bench.paired import Plain, Summary, holm, over_seeds, paired_by_seed
+from scoresde.bench.paired import Plain, Summary, holm, losses, over_seeds, paired_by_seed
 from scoresde.bench.suite import Cell, Choice, canonical_json
 
 LEVEL = 0.05  # the chance that even one of the differences called in one column is none
@@ -230,16 +230,8 @@ def _entry(label: str, point: Point, measure: str) -> _Entry:
     summary, by_seed, best = point.metrics[measure], point.estimates[measure], MEASURES[measure].best
     if best is None:
         return _Entry(label, summary, summary, by_seed)
-    sign = 1 if summary.value >= best else -1
-    turned = {seed: _turned(plain, best, sign) for seed, plain in by_seed.items()}
+    turned = losses(by_seed, best)
     return _Entry(label, summary, replace(over_seeds(turned.values()), seeds=summary.seeds), turned)
-
-
-def _turned(plain: Plain, best: float, sign: int) -> Plain:
-    """The distance from the best value, on the side on which the number is."""
-    low, high = sorted(sign * (plain[end] - best) for end in ("low", "high"))
-    left = [sign * (value - best) for value in plain.get("left", ())]
-    return {**plain, "value": sign * (plain["value"] - best), "low": low, "high": high, "left": left}
 
 
 def _winner(nfe: int, ranked: Sequence[_Entry]) -> Winner:

@@ -162,9 +162,8 @@ def curve_chart(
         parts.append(_floor_band(floor, up))
     if best is not None:
         parts.append(f'<path class="ideal" d="M{LEFT} {up(best):.1f}H{WIDTH - RIGHT}"/>')
-    for line in lines:
-        marks = [_dot(line, dot, across, up) for dot in line.dots]
-        parts.append(_group(line, [_band(line, across, up), _path(line, across, up), *marks]))
+    parts.extend(_group(line, [_band(line, across, up)]) for line in lines)
+    parts.extend(_curve(line, across, up) for line in lines)
     return _svg(parts, f"{y_label} against {x_label}, one line a solver. {_nearest(lines, best)}")
 
 
@@ -183,10 +182,8 @@ def cost_chart(lines: Sequence[Line], front: Sequence[tuple[float, float]], x_la
         steps = f"M{across(front[0][0]):.1f} {up(front[0][1]):.1f}"
         steps += "".join(f"H{across(cost):.1f}V{up(error):.1f}" for cost, error in front[1:])
         parts.append(f'<path class="front" d="{steps}H{WIDTH - RIGHT}"/>')
-    for line in lines:
-        boxes = [_box(dot, across, up) for dot in line.dots]
-        marks = [_dot(line, dot, across, up) for dot in line.dots]
-        parts.append(_group(line, [*boxes, _path(line, across, up), *marks]))
+    parts.extend(_group(line, [_box(dot, across, up) for dot in line.dots]) for line in lines)
+    parts.extend(_curve(line, across, up) for line in lines)
     return _svg(parts, f"{y_label} against {x_label}, one line a solver, with the Pareto front", "cost")
 
 
@@ -272,6 +269,11 @@ def _box(dot: Dot, across: _Axis, up: _Axis) -> str:
 
 def _group(line: Line, parts: Sequence[str]) -> str:
     return f'<g class="s{line.number % SERIES}" data-series="{line.number}">{"".join(parts)}</g>'
+
+
+def _curve(line: Line, across: _Axis, up: _Axis) -> str:
+    """A series above all bands."""
+    return _group(line, [_path(line, across, up), *(_dot(line, dot, across, up) for dot in line.dots)])
 
 
 def _band(line: Line, across: _Axis, up: _Axis) -> str:

@@ -121,6 +121,21 @@ def _pair(a: Estimate, b: Estimate) -> bool:
     return len({(e.n, len(e.left)) for e in sampled}) <= 1 and all(e.left for e in sampled)
 
 
+def losses(by_seed: Mapping[Any, Plain], best: float) -> dict[Any, Plain]:
+    """Estimates by seed of a number whose ``best`` value is not the smallest one, as something to make small.
+
+    That is the distance from it, on the side where their mean is: the leave-one-out values stay a jackknife of it.
+    """
+    sign = 1 if math.fsum(plain["value"] - best for plain in by_seed.values()) >= 0 else -1
+
+    def turned(plain: Plain) -> Plain:
+        low, high = sorted(sign * (plain[end] - best) for end in ("low", "high"))
+        left = [sign * (value - best) for value in plain.get("left", ())]
+        return {**plain, "value": sign * (plain["value"] - best), "low": low, "high": high, "left": left}
+
+    return {seed: turned(plain) for seed, plain in by_seed.items()}
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for being many (Holm 1979, Scand. J. Statist. 6(2)), in the order given.
 

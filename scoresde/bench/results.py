@@ -1,8 +1,8 @@
 """Results as data, wherever they lie: a results folder, several of them, or one packed file.
 
 A packed file (``.jsonl.xz``) holds all cells of a folder in a hundredth of its size: what every cell repeats
-(environment, floors, reference, note) is stored once, numbers keep eight digits, and the leave-one-out values of the
-jackknife four digits of their spread. It has no samples, features or references: it is for numbers that are published
+(environment, floors, reference, note) is stored once, numbers keep six digits, and the leave-one-out values of the
+jackknife three digits of their spread. It has no samples, features or references: it is for numbers that are published
 and compared again.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import lzma
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ Row = Mapping[str, Any]
 SUFFIX = ".jsonl.xz"
 FORMAT = 1  # of packed files
 SHARED = ("environment", "floors", "reference", "note")  # fields that many rows have in common
-DIGITS = 8  # significant digits of a packed number
-TICKS = 9999  # a packed leave-one-out value is a whole number of ticks from the estimate, at most so many
+DIGITS = 6  # significant digits of a packed number
+TICKS = 999  # a packed leave-one-out value is a whole number of ticks from the estimate, at most so many
 SAME = 1e-6  # values of one cell that differ by a smaller part of themselves are the same but for rounding
 
 
@@ -126,12 +126,21 @@ def _differing(row: Row, other: Row) -> tuple[str, ...]:
 # ---- packed files ----------------------------------------------------------------------------------------------------
 
 
-def pack(results: Results) -> bytes:
-    """The content of a packed file; equal results give equal bytes."""
+def pack(results: Results, left: Collection[str] | None = None) -> bytes:
+    """The content of a packed file; equal results give equal bytes.
+
+    The leave-one-out values, most of the file, are kept of the metrics in ``left`` (None: of all); without them a
+    metric can only be compared by unpaired intervals.
+    """
+
+    def packed(found: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: _pack_estimate(one) for name, one in found.items() if left is None or name in left}
+        return {**_each(found, _bare), **kept}
+
     shared: dict[str, int] = {}
     lines = []
     for row in results.rows:
-        line = {**row, "metrics": _each(row.get("metrics", {}), _pack_estimate)}
+        line = {**row, "metrics": packed(row.get("metrics", {}))}
         line["classes"] = {name: _each(found, _bare) for name, found in row.get("classes", {}).items()}
         if row["hash"] == config_hash(row["config"]):
             del line["hash"]  # half of the file otherwise
@@ -142,7 +151,7 @@ def pack(results: Results) -> bytes:
         lines.append(line)
     places = {row["hash"]: place for place, row in enumerate(results.rows)}
     pooled = [
-        {"cells": [places[one] for one in hashes], "metrics": _each(metrics, _pack_estimate)}
+        {"cells": [places[one] for one in hashes], "metrics": packed(metrics)}
         for hashes, metrics in results.pooled.items()
         if all(one in places for one in hashes)
     ]
@@ -187,14 +196,14 @@ def _bare(estimate: Row) -> Row:
 
 
 def _pack_estimate(estimate: Row) -> Row:
-    left, value = estimate.get("left", ()), estimate["value"]
+    left, value = estimate.get("left", ()), _short(estimate["value"])
     tick = float(f"{max((abs(one - value) for one in left), default=0.0) / TICKS:.3g}") or 1.0
     return {**_bare(estimate), "tick": tick, "left": [round((one - value) / tick) for one in left]}
 
 
 def _unpack_estimate(estimate: Row) -> Row:
     bare = {key: value for key, value in estimate.items() if key != "tick"}
-    return {**bare, "left": [estimate["value"] + estimate["tick"] * one for one in estimate["left"]]}
+    return {**bare, "left": [estimate["value"] + estimate["tick"] * one for one in estimate.get("left", ())]}
 
 
 def _short(value: Any) -> Any:

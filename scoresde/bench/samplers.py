@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
+from scoresde.bench.problems.code import working_directory
 from scoresde.bench.suite import Cell, Choice
 from scoresde.catalogue import get_solver
 from scoresde.denoiser import BaseDenoiser
@@ -22,7 +24,7 @@ from scoresde.grids import NAMES as GRID_NAMES
 from scoresde.grids import GridFunction, grid_with
 from scoresde.plan import Plan
 from scoresde.sample import plan_for
-from scoresde.sde import SDE, sde_from_config
+from scoresde.sde import SDE, SDES, DiscreteVP
 
 
 class Draw(Protocol):
@@ -72,10 +74,24 @@ def make_sde(cell: Cell) -> SDE:
     return make_process(cell.sde)
 
 
+def ddpm(n: int = 1000) -> DiscreteVP:
+    """The table of DDPM (Ho et al. 2020, arXiv:2006.11239): ``n`` betas from 1e-4 to 0.02, equally spaced."""
+    return DiscreteVP.from_betas(torch.linspace(1e-4, 0.02, n, dtype=torch.float64))
+
+
+def stable_diffusion(n: int = 1000) -> DiscreteVP:
+    """The table of Stable Diffusion: square roots of ``n`` betas from 0.00085 to 0.012, equally spaced."""
+    return DiscreteVP.from_betas(torch.linspace(0.00085**0.5, 0.012**0.5, n, dtype=torch.float64).square())
+
+
+# The processes by name, and tables, which a suite cannot spell out, by the name of the model that made them known.
+PROCESSES: dict[str, Callable[..., SDE]] = {**SDES, "ddpm": ddpm, "stable-diffusion": stable_diffusion}
+
+
 def make_process(sde: Choice) -> SDE:
     """The process of that name. Raises ValueError for an unknown name or option."""
     try:
-        return sde_from_config({"name": sde.name, **sde.keywords})
+        return choose(sde.name, PROCESSES, "sde")(**sde.keywords)
     except TypeError as error:
         raise ValueError(f"sde {sde.label!r}: {error}") from error
 
@@ -101,8 +117,15 @@ def prepare(cell: Cell, sde: SDE, plugins: Iterable[str] = ()) -> Prepared:
 
 
 def samplers(plugins: Iterable[str]) -> dict[str, Factory]:
-    """All samplers that these modules offer, by name."""
-    return {name: factory for plugin in plugins for name, factory in import_module(plugin).SAMPLERS.items()}
+    """All samplers that these modules offer, by name; modules in the working directory are found too.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: it has no ``SAMPLERS``.
+    """
+    with working_directory():
+        modules = [import_module(plugin) for plugin in plugins]
+    return {name: factory for module in modules for name, factory in module.SAMPLERS.items()}
 
 
 def _ours(cell: Cell, sde: SDE) -> Prepared:

@@ -7,6 +7,7 @@ in float64 on the device of the input, in bounded memory. Rows must be independe
 * `frechet`, `kid`, `energy_distance`, `sliced_wasserstein`, `exact_wasserstein`: distances between distributions.
 * `prdc`: fidelity and diversity apart: precision, recall, density and coverage.
 * `c2st`: how often a classifier can tell samples from data.
+* `proportion`: the share of samples that a yes-or-no question is answered right for.
 * `negative_log_likelihood`, `mode_weights`: against a target whose density, or whose modes, are known.
 * `memorisation_ratio`: whether samples are closer to the training data than unseen data are.
 * `floor_band`: what a distance shows between two sets of real data: below that, differences mean nothing.
@@ -20,7 +21,7 @@ often the intervals hold the truth is measured by `python -m benchmarks.coverage
 
 from scoresde.metrics.classifier import c2st
 from scoresde.metrics.density import ModeWeights, mode_weights, negative_log_likelihood
-from scoresde.metrics.estimate import BLOCKS, Estimate, difference, jackknife
+from scoresde.metrics.estimate import BLOCKS, Estimate, difference, jackknife, proportion
 from scoresde.metrics.frechet import frechet, frechet_distance
 from scoresde.metrics.manifold import PRDC, prdc
 from scoresde.metrics.neighbours import memorisation_ratio
@@ -51,6 +52,7 @@ __all__ = [
     "mode_weights",
     "negative_log_likelihood",
     "prdc",
+    "proportion",
     "rmse",
     "sliced_wasserstein",
 ]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from scoresde.metrics.estimate import BLOCKS, Estimate, at_least, clipped, jackknife, leave_one_out, rows
+from scoresde.metrics.estimate import BLOCKS, Estimate, at_least, clipped, jackknife, leave_one_out, reaching_zero, rows
 from scoresde.targets import Gaussian, GaussianMixture, Target
 
 
@@ -87,6 +87,6 @@ def mode_weights(samples: Tensor, target: GaussianMixture, *, blocks: int = BLOC
     n, (whole, *left) = len(flat), error.tolist()
     of_modes = (mean + target.weights).T.tolist()
     return ModeWeights(
-        jackknife(whole, left, n, correct=False),
+        reaching_zero(jackknife(whole, left, n, correct=False)),
         tuple(clipped(jackknife(w, rest, n, correct=False), 0.0, 1.0) for w, *rest in of_modes),
     )

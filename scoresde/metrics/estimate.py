@@ -105,9 +105,42 @@ def _student(value: float, left: Sequence[float], n: int) -> Estimate:
     return Estimate(value, value - reach, value + reach, se, n, tuple(left))
 
 
+def proportion(right: Tensor, *, blocks: int = BLOCKS) -> Estimate:
+    """The share of rows that are True, with Wilson's 95 % interval (Wilson 1927, J. Am. Stat. Assoc. 22(158)).
+
+    Unlike value -+ 2 se, that interval has a width where all rows are alike.
+
+    Args:
+        right: (n,) of bool, a row for each sample.
+        blocks: jackknife blocks, for paired differences; fewer if there are fewer rows.
+
+    Raises:
+        TypeError, ValueError: another kind or shape, or fewer than two rows.
+    """
+    if not isinstance(right, Tensor) or right.dtype != torch.bool:
+        raise TypeError(f"right must be a bool tensor, got {getattr(right, 'dtype', type(right).__name__)}")
+    if right.ndim != 1 or len(right) < 2:
+        raise ValueError(f"right must have shape (n,) with at least two rows, got {tuple(right.shape)}")
+    n = len(right)
+    p, *left = leave_one_out(right.double(), min(at_least(blocks, 2, "blocks"), n))[0].tolist()
+    z, variance = NormalDist().inv_cdf(0.5 + LEVEL / 2), p * (1 - p) / n
+    shrink, reach = 1 + z * z / n, z * math.sqrt(variance + z * z / (4 * n * n))
+    low, high = ((p + z * z / (2 * n) + side * reach) / shrink for side in (-1, 1))
+    return Estimate(p, low, high, math.sqrt(variance), n, tuple(left))
+
+
 def clipped(estimate: Estimate, low: float, high: float = math.inf) -> Estimate:
     """The estimate with its interval cut to where the true value can be."""
     return replace(estimate, low=max(estimate.low, low), high=min(estimate.high, high))
+
+
+def reaching_zero(estimate: Estimate) -> Estimate:
+    """The estimate of what is never negative: an interval that is below 0 altogether goes on to 0.
+
+    Where two sets are equal, an unbiased distance is as often negative as positive, and has its smallest standard
+    errors when it is: without this, such intervals missed the truth more often than they say.
+    """
+    return replace(estimate, high=max(estimate.high, 0.0))
 
 
 def student_quantile(p: float, degrees: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scoresde.metrics.estimate import BLOCKS, Estimate, at_least, jackknife, rows, two_sets
+from scoresde.metrics.estimate import BLOCKS, Estimate, at_least, jackknife, reaching_zero, rows, two_sets
 from scoresde.metrics.streaming import BlockMoments, FrechetStats
 
 
@@ -65,7 +65,7 @@ def frechet(x: Tensor | BlockMoments, y: Tensor | BlockMoments | FrechetStats, *
         distances = [_distance(stats, b, _root(stats.covariance), root) for stats in a.leave_one_out()]
     else:
         distances = [frechet_distance(*pair) for pair in zip(a.leave_one_out(), b.leave_one_out(), strict=True)]
-    return jackknife(distances[0], distances[1:], a.n)
+    return reaching_zero(jackknife(distances[0], distances[1:], a.n))
 
 
 def _blocked(x: Tensor | BlockMoments, name: str, blocks: int) -> BlockMoments:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scoresde.metrics.estimate import BLOCKS, Estimate, block_of, jackknife, two_sets
+from scoresde.metrics.estimate import BLOCKS, Estimate, block_of, jackknife, reaching_zero, two_sets
 
 _CHUNK = 1 << 22  # pairs at a time (32 MiB of float64)
 
@@ -66,7 +66,8 @@ def _discrepancy(x: Tensor, y: Tensor, kernel: Kernel, blocks: int) -> Estimate:
         n, m = (float(s[keep].sum()) for s in sizes)
         return xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m)
 
-    return jackknife(statistic(None), [statistic(i) for i in range(blocks)], len(x), correct=False)
+    left = [statistic(i) for i in range(blocks)]
+    return reaching_zero(jackknife(statistic(None), left, len(x), correct=False))
 
 
 def _block_sums(x: Tensor, y: Tensor, kernel: Kernel, blocks: int, same: bool) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scoresde.metrics.estimate import BLOCKS, Estimate, block_of, jackknife, two_sets
+from scoresde.metrics.estimate import BLOCKS, Estimate, block_of, jackknife, reaching_zero, two_sets
 
 _CHUNK = 1 << 22  # numbers in the largest temporary
 
@@ -46,7 +46,7 @@ def sliced_wasserstein(
         each = torch.arange(projections, device=table.device)
         keep[1 + each % blocks, each] = 0.0
     whole, *left = ((table * keep).sum(1) / keep.sum(1)).tolist()
-    return jackknife(whole, left, len(flat))
+    return reaching_zero(jackknife(whole, left, len(flat)))
 
 
 def _line_distances(x: Tensor, y: Tensor, blocks: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Measured quality of a digit model: what its record states and what the tests check again."""
+"""Measured quality of the shipped models: what their records state and what the tests check again."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde.data import digits
+from scoresde.data import digits, patches
 from scoresde.denoiser import BaseDenoiser
-from scoresde.metrics import Estimate, FrechetStats, frechet, memorisation_ratio
-from scoresde.nn import DigitFeatures
+from scoresde.metrics import Estimate, FrechetStats, frechet, frechet_stats, memorisation_ratio
+from scoresde.nn import DigitFeatures, PatchFeatures
 from scoresde.sample import sample
 
-__all__ = ["DigitQuality", "digit_quality"]
+__all__ = ["DigitQuality", "PatchQuality", "digit_quality", "patch_quality"]
 
 _CLASSES = 10
 
@@ -77,5 +77,47 @@ def digit_quality(
             frechet_unconditional=frechet(features(free), reference),
             memorisation=memorisation_ratio(asked, digits("train").images, digits("held-out").images),
             accuracy=float(right.double().mean()),
+            n=n,
+        )
+
+
+@dataclass(frozen=True)
+class PatchQuality:
+    """How good samples of patches are.
+
+    Args:
+        frechet: Frechet distance to the held-out patches in the features, without its 1/n bias. They are of other
+            photographs, so real training patches are far from them, too: see the reference's `floor`.
+        frechet_train: the same to the training patches: how well the network has learnt what it was shown.
+        memorisation: distance to the nearest training patch relative to that of held-out patches.
+        n: samples behind each.
+    """
+
+    frechet: Estimate
+    frechet_train: Estimate
+    memorisation: Estimate
+    n: int
+
+
+def patch_quality(
+    denoiser: BaseDenoiser,
+    features: PatchFeatures,
+    reference: FrechetStats,
+    *,
+    n: int = 500,
+    seed: int = 0,
+    solver: str = "heun",
+    steps: int = 18,
+    grid: str = "karras",
+) -> PatchQuality:
+    """Draw `n` samples and measure them; the arguments are those of `digit_quality`, for a model of patches."""
+    train, held_out = patches("train").images, patches("held-out").images
+    drawn = sample(denoiser, (n, *features.shape), solver=solver, steps=steps, grid=grid, seed=seed)
+    with torch.inference_mode():
+        found = features(drawn)
+        return PatchQuality(
+            frechet=frechet(found, reference),
+            frechet_train=frechet(found, frechet_stats(features(train))),
+            memorisation=memorisation_ratio(drawn, train, held_out),
             n=n,
         )

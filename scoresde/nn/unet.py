@@ -31,14 +31,16 @@ class UNetConfig:
 
     Args:
         channels: image channels, C.
-        size: image height and width in pixels; divisible by 2 for every level after the first.
-        width: feature channels at full resolution, a multiple of 4.
+        size: image height and width in pixels; divisible by `patch`, and by 2 for every level after the first.
+        width: feature channels at the first level, a multiple of 4.
         multipliers: feature channels of each level as a multiple of `width`; each further level halves the resolution.
         blocks: residual blocks at each level on the way down (one more on the way up).
         heads: attention heads at the lowest resolution; must divide its feature channels.
         classes: number of classes; 0 for an unconditional network. One more embedding, the null class with index
             `classes`, stands for "no label".
         embedding: width of the embedding of noise label and class, a multiple of 4.
+        patch: squares of patch x patch pixels enter the first level as one of its pixels, with all their values as
+            channels, and leave it so. 2 makes a network of the same width about four times as fast.
 
     Raises:
         TypeError: a field has the wrong type.
@@ -53,10 +55,20 @@ class UNetConfig:
     heads: int = 2
     classes: int = 10
     embedding: int = 64
+    patch: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "multipliers", tuple(self.multipliers))
-        smallest = {"channels": 1, "size": 1, "width": 4, "blocks": 1, "heads": 1, "classes": 0, "embedding": 4}
+        smallest = {
+            "channels": 1,
+            "size": 1,
+            "width": 4,
+            "blocks": 1,
+            "heads": 1,
+            "classes": 0,
+            "embedding": 4,
+            "patch": 1,
+        }
         for name, least in smallest.items():
             value = getattr(self, name)
             if type(value) is not int:
@@ -68,10 +80,12 @@ class UNetConfig:
         for name in ("width", "embedding"):
             if getattr(self, name) % 4:
                 raise ValueError(f"UNetConfig.{name} must be a multiple of 4, got {getattr(self, name)}")
-        halvings = len(self.multipliers) - 1
-        if self.size % 2**halvings:
+        levels = len(self.multipliers)
+        unit = self.patch * 2 ** (levels - 1)
+        if self.size % unit:
+            squares = f" of {self.patch}x{self.patch} pixels" if self.patch > 1 else ""
             raise ValueError(
-                f"UNetConfig.size must be divisible by {2**halvings} for {halvings + 1} levels, got {self.size}"
+                f"UNetConfig.size must be divisible by {unit} for {levels} levels{squares}, got {self.size}"
             )
         lowest = self.width * self.multipliers[-1]
         if lowest % self.heads:
@@ -207,7 +221,8 @@ class UNet(nn.Module):
         self.embed_noise = nn.Linear(wide // 2, wide)
         self.embed_class = nn.Embedding(config.classes + 1, wide) if config.classes else None
         self.embed_out = nn.Linear(wide, wide)
-        self.stem = nn.Conv2d(config.channels, config.width, 3, padding=1)
+        values = config.channels * config.patch**2
+        self.stem = nn.Conv2d(values, config.width, 3, padding=1)
 
         widths = [config.width * multiplier for multiplier in config.multipliers]
         now, last = config.width, len(widths) - 1
@@ -224,7 +239,7 @@ class UNet(nn.Module):
                 self.up.append(_Block(now + width, width, wide, heads=config.heads if level == last else 0))
                 now = width
         self.norm = _norm(now)
-        self.out = _zeroed(nn.Conv2d(now, config.channels, 3, padding=1))
+        self.out = _zeroed(nn.Conv2d(now, values, 3, padding=1))
 
     @property
     def null_class(self) -> int | None:
@@ -257,7 +272,7 @@ class UNet(nn.Module):
             embedding = embedding + self.embed_class(class_labels)
         embedding = nn.functional.silu(self.embed_out(nn.functional.silu(embedding)))
 
-        hidden, skips = self.stem(x.to(weights)), []
+        hidden, skips = self.stem(nn.functional.pixel_unshuffle(x.to(weights), self.config.patch)), []
         for index, block in enumerate(self.down):
             if index and index % self.config.blocks == 0:
                 hidden = _halve(hidden)
@@ -268,7 +283,8 @@ class UNet(nn.Module):
             if index and index % self.config.blocks == 0:
                 hidden = _double(hidden)
             hidden = block(torch.cat([hidden, skips.pop()], dim=1), embedding)
-        return self.out(nn.functional.silu(self.norm(hidden))).to(x.dtype)
+        values = self.out(nn.functional.silu(self.norm(hidden)))
+        return nn.functional.pixel_shuffle(values, self.config.patch).to(x.dtype)
 
     def _check(self, x: Tensor, c_noise: Tensor, class_labels: Tensor | None) -> None:
         config = self.config

@@ -1,8 +1,8 @@
 """Training of small networks: denoising score matching with EDM's recipe, resumable, deterministic and pickle-free.
 
 `fit` is the only loop. What it minimises is an objective, a frozen dataclass called with the network and a batch:
-`ScoreMatching` trains a score network, `Classification` the feature network of the quality metrics. `train_digits`
-puts both together and is what `scoresde train digits` runs.
+`ScoreMatching` trains a score network, `Classification` the feature network of the quality metrics. `train_digits` and
+`train_patches` put both together and are what `scoresde train digits` and `scoresde train patches` run.
 
 Nothing is drawn from a global or running random state: the batch, noise and noise levels of step k come from a
 generator seeded by (seed, k). So an interrupted run that is started again ends, on the CPU, with the same bits.
@@ -11,7 +11,7 @@ generator seeded by (seed, k). So an interrupted run that is started again ends,
 from scoresde.models.checkpoint import load_checkpoint, save_checkpoint
 from scoresde.training.loop import Fit, FitConfig, fit
 from scoresde.training.objectives import Classification, Objective, ScoreMatching
-from scoresde.training.recipe import train_digits
+from scoresde.training.recipe import train_digits, train_patches
 
 __all__ = [
     "Classification",
@@ -23,4 +23,5 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
     "train_digits",
+    "train_patches",
 ]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from scoresde.bench.files import read_suite
-from scoresde.bench.suite import Block, Choice, Suite, choice, load_suite, suites
+from scoresde.bench.names import check_name
+from scoresde.bench.problems import PROBLEMS
+from scoresde.bench.samplers import make_sde, prepare
+from scoresde.bench.suite import Block, Suite, choice, load_suite, suites
 from scoresde.errors import Mistakes
 
+ROOT = Path(__file__).parents[2]
 WHOLE = """\
 name = "mine"
 description = "one of everything"
@@ -277,12 +282,43 @@ def test_quick_and_smoke_are_what_they_were():
     assert load_suite("smoke").blocks == (small,)
 
 
+def right(path: str) -> Suite:
+    """The suite, of which every name exists."""
+    if "patches" in path and "patches" not in PROBLEMS:
+        pytest.skip("there is no network of patches here")
+    return load_suite(path, check=check_name)
+
+
 @pytest.mark.parametrize("name", suites())
-def test_a_suite_of_ours_says_what_it_is(name: str):
-    suite = load_suite(name)
+def test_a_suite_of_ours_can_run(name: str):
+    suite = right(name)
     assert suite.name == name
     assert suite.description
-    assert isinstance(suite.cells()[0].solver, Choice)
+    for block in suite.with_seeds(1).blocks:
+        for cell in replace(block, nfes=(min(block.nfes),)).cells():
+            assert prepare(cell, make_sde(cell)).nfe <= cell.nfe, cell.label
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/suites").glob("*.toml")), ids=lambda path: path.stem)
+def test_a_suite_against_other_libraries_has_names_that_exist(path: Path):
+    suite = right(str(path))
+    assert suite.plugins == ("benchmarks.peers",)
+    for block in suite.blocks:
+        libraries = {solver.name.partition("/")[0] for solver in block.solvers if "/" in solver.name}
+        assert len(libraries) > 1, block
+
+
+def test_the_suites_of_the_page_are_right():
+    blocks = re.findall(r"^```toml\n(.*?)^```$", (ROOT / "docs/suites.md").read_text(), re.MULTILINE | re.DOTALL)
+    for text in blocks:
+        assert len(read_suite(text, check=check_name).cells()) > 10
+    assert blocks
+
+
+def test_the_page_has_every_field():
+    text = (ROOT / "docs/suites.md").read_text()
+    for field in (*fields(Block), *fields(Suite)):
+        assert f"`{field.name}`" in text or f"`[[{field.name}]]`" in text, field.name
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path):

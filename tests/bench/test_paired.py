@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from scoresde.bench.analysis import Family, Panel, Point, Series, winners
-from scoresde.bench.paired import Summary, holm, over_seeds, paired
+from scoresde.bench.paired import Summary, holm, losses, over_seeds, paired
 from scoresde.metrics import jackknife
 
 BLOCKS, NAME = 20, "rmse_reference"
@@ -80,6 +80,15 @@ def test_what_kept_no_jackknife_is_not_paired_and_formulas_are_exact():
     half = paired(rows(numbers), formula(1.0), NAME)  # a sampled number less an exact one
     assert half is not None
     assert (half.value, half.se) == pytest.approx((8.5, plain(numbers[0])["se"]))
+
+
+def test_a_loss_is_the_distance_on_the_side_of_the_mean():
+    below = {0: {"value": 0.8, "low": 0.7, "high": 0.9, "se": 0.05, "n": 9, "left": [0.7, 0.9]}}
+    (loss,) = losses(below, 1.0).values()
+    assert [loss[key] for key in ("value", "low", "high", "se")] == pytest.approx([0.2, 0.1, 0.3, 0.05])
+    assert loss["left"] == pytest.approx([0.3, 0.1])
+    above = {0: {**below[0], "value": 1.3}, 1: {**below[0], "value": 0.9}}
+    assert [loss["value"] for loss in losses(above, 1.0).values()] == pytest.approx([0.3, -0.1])
 
 
 def test_holm_is_the_published_rule():

@@ -25,8 +25,7 @@ def folder(tmp_path: Path) -> Path:
     found = rows(FACTORS, nfes=(5, 10), metric="rmse_reference")
     bad = failed(replace(CELL, solver=choice("beta/bad"), nfe=20), "ValueError: not <that> | many")
     alone = replace(CELL, solver=choice("ddim"), nfe=20)
-    formula = {"value": 0.1, "low": 0.1, "high": 0.1, "se": 0.0, "n": 200, "left": []}
-    ours = row(alone, {"rmse_reference": estimate(0.05, 0), "frechet_exact": formula})
+    ours = row(alone, {"rmse_reference": estimate(0.05, 0), "frechet_exact": formula(0.1)})
     results = Results((*found, ours, bad), run={"command": "scoresde bench made-up"})
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "made-up.jsonl.xz").write_bytes(pack(results))
@@ -53,7 +52,7 @@ def test_the_best_of_each_package_and_how_they_stand(page: str):
     first = table(page, "best of each package")[0]
     assert first[0] == "5"
     assert first[1].startswith("`dpmpp-2m, log-snr`<br>0.0998 ± ")
-    assert first[2].endswith("<br>1×, no difference")  # a hundred-thousandth is none
+    assert first[2].endswith("<br>0.9998×, no difference")
     assert re.fullmatch(r"`good, log-snr`<br>0\.0798 ± .*<br>\*\*0\.8×, better\*\*", first[3])
     assert table(page, "Each package's best") == [
         ["mixture · vp", "Same-seed error", "0 / 2 / 0", "**0 / 0 / 2**"],
@@ -62,8 +61,8 @@ def test_the_best_of_each_package_and_how_they_stand(page: str):
 
 def test_a_peer_that_is_better_is_said_to_be(page: str):
     losses = page[page.index("Where a package's best is better") : page.index(TARGET)]
-    assert losses.count("\n- ") == 2
-    assert "5 calls: beta `good, log-snr` at 0.0798, 0.8× ours; best of ours `dpmpp-2m, log-snr` at 0.0998" in losses
+    assert losses.count("\n- ") == 1
+    assert "same-seed error, beta: 5 calls `good, log-snr` 0.8×; 10 calls `good, log-snr` 0.8×\n" in losses
     assert "alpha" not in losses
 
 
@@ -107,15 +106,29 @@ def test_figures_are_drawn_for_the_page(folder: Path, page: str):
         assert "href" not in drawn[name]
 
 
-def test_a_metric_that_not_all_packages_have_is_no_headline(folder: Path):
-    (arena,) = arenas(Results(tuple(rows({"ddim": 1.0, "alpha/x": 2.0}))))
-    assert arena.headlines == ("energy_data",)
-    formula = {"value": 0.1, "low": 0.1, "high": 0.1, "se": 0.0, "n": 200, "left": []}
-    both = [
-        {**one, "metrics": {**one["metrics"], **({} if "/" in one["solver"]["label"] else {"frechet_exact": formula})}}
-        for one in rows({"ddim": 1.0, "alpha/x": 2.0})
-    ]
-    assert arenas(Results(tuple(both)))[0].headlines == ("energy_data",)
+def formula(value: float) -> dict:
+    return {"value": value, "low": value, "high": value, "se": 0.0, "n": 200, "left": []}
+
+
+def test_a_metric_that_not_all_packages_have_is_no_headline():
+    found = rows({"ddim": 1.0, "alpha/x": 2.0}, nfes=(5,), seeds=(0,))
+    assert arenas(Results(tuple(found)))[0].headlines == ("energy_data",)
+    found[0]["metrics"]["frechet_exact"] = formula(0.1)
+    assert arenas(Results(tuple(found)))[0].headlines == ("energy_data",)
+    found[1]["metrics"]["frechet_exact"] = formula(0.1)
+    assert arenas(Results(tuple(found)))[0].headlines == ("frechet_exact",)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "verdict"),
+    [(0.49, "better"), (0.4998, "no difference"), (0.5002, "no difference"), (0.51, "worse")],
+)
+def test_less_than_a_thousandth_is_no_difference(theirs: float, verdict: str):
+    values = {"ddim": 0.5, "alpha/x": theirs}
+    cells = [replace(CELL, solver=choice(name)) for name in values]
+    found = Results(tuple(row(cell, {"frechet_exact": formula(values[cell.solver.name])}) for cell in cells))
+    (call,) = arenas(found)[0].calls("alpha", "frechet_exact")
+    assert (call.verdict, call.ratio) == (verdict, pytest.approx(2 * theirs))
 
 
 def test_the_committed_page_and_figures_follow_from_the_committed_results():

@@ -4,10 +4,12 @@ refused before any work.
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -25,8 +27,8 @@ from scoresde.bench.problems.code import digest, holdings
 from scoresde.bench.problems.data import read_samples, read_statistics
 from scoresde.bench.problems.features import coarse, make_features
 from scoresde.bench.problems.process import Carried, under
-from scoresde.bench.problems.user import UserProblem
-from scoresde.bench.suite import choice
+from scoresde.bench.problems.user import Options, UserProblem, is_user
+from scoresde.bench.suite import choice, load_suite
 from scoresde.metrics import FrechetStats, frechet_stats
 from scoresde.models.checkpoint import save_checkpoint
 from scoresde.noise import normal
@@ -314,6 +316,29 @@ def test_a_suite_runs_on_a_network_of_a_user(here: Path):
     sys.modules["mine_point"].__dict__["scale"].add_(0.01)
     changed = list(run(here / "results", suite).rows())
     assert changed[0]["metrics"] != rows[0]["metrics"]
+
+
+@pytest.mark.slow
+def test_the_suite_of_the_page_runs(here: Path):
+    page = (Path(__file__).parents[2] / "docs/your-network.md").read_text(encoding="utf-8")
+    blocks = {
+        kind: re.findall(rf"^```{kind}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) for kind in ("python", "toml")
+    }
+    (here / "mynet.py").write_text(blocks["python"][0])
+    (here / "mine.toml").write_text(blocks["toml"][0])
+    sys.modules.pop("mynet", None)
+    try:
+        rows = list(run(here / "results", load_suite("mine.toml").with_seeds(1)).rows())
+    finally:
+        sys.modules.pop("mynet", None)
+    assert [row["error"] for row in rows] == [None] * 6
+    error = {(row["solver"]["label"], row["nfe"]["budget"]): row["metrics"]["rmse_reference"]["value"] for row in rows}
+    assert max(error["unipc-3", 10], error["dpmpp-2m", 10]) < error["ddim", 10] < error["ddim", 5]
+    for text in blocks["toml"][1:]:  # what a block says beside the first suite's
+        target = tomllib.loads(text)["blocks"][0]["target"]
+        assert is_user(target["name"])
+        known = {*(field.name for field in fields(Options)), "network", "clip"}
+        assert set(target["options"]) <= known
 
 
 # ---- other processes -------------------------------------------------------------------------------------------------

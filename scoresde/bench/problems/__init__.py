@@ -20,7 +20,7 @@ from scoresde.bench.problems.exact import (
     mixture_64,
     natural_gaussian,
 )
-from scoresde.bench.problems.networks import DigitsProblem, NetworkProblem
+from scoresde.bench.problems.networks import DigitsProblem, NetworkProblem, PatchesProblem, ShippedProblem
 from scoresde.bench.problems.target import UserTarget
 from scoresde.bench.problems.user import check_user, is_user, user_problem
 from scoresde.errors import choose
@@ -34,7 +34,9 @@ __all__ = [
     "ExactProblem",
     "GaussianProblem",
     "NetworkProblem",
+    "PatchesProblem",
     "Problem",
+    "ShippedProblem",
     "UserTarget",
     "check_target",
     "make_problem",
@@ -42,6 +44,7 @@ __all__ = [
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
     "digits": DigitsProblem,
+    "patches": PatchesProblem,
     "mixture": mixture,
     "mixture-64": mixture_64,
     "natural-gaussian": natural_gaussian,

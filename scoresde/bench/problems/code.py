@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from scoresde.errors import choose
 
-__all__ = ["digest", "function_of", "holdings", "source_of"]
+__all__ = ["digest", "function_of", "holdings", "source_of", "working_directory"]
 
 
 def function_of(name: str, where: str) -> Callable[..., Any]:
@@ -39,7 +39,7 @@ def function_of(name: str, where: str) -> Callable[..., Any]:
     if not (module_name and function_name.isidentifier()):
         raise ValueError(f"{where} must be module:function, such as mynets.cifar:load; got {name!r}")
     try:
-        with _working_directory():
+        with working_directory():
             module = importlib.import_module(module_name)
     except Exception as error:  # whatever a module does when it is run
         raise ValueError(
@@ -53,7 +53,7 @@ def function_of(name: str, where: str) -> Callable[..., Any]:
 
 
 @contextmanager
-def _working_directory() -> Iterator[None]:
+def working_directory() -> Iterator[None]:
     """Modules beside the suite are found, as `python -m` would, after those that are installed."""
     here = os.getcwd()
     sys.path.append(here)

@@ -59,7 +59,71 @@ class NetworkProblem(Problem):
         return images(samples)
 
 
-class DigitsProblem(NetworkProblem):
+class ShippedProblem(NetworkProblem):
+    """A score network, features and images that come with the package.
+
+    Attributes:
+        model: the network's name in :mod:`scoresde.models`, and that of its images in :mod:`scoresde.data`.
+        measured: the name of its features there.
+
+    Args:
+        device: a torch device's name.
+    """
+
+    model: str
+    measured: str
+    metrics = ("rmse_reference", "frechet_reference", "kid_data")
+    pooled = ("frechet_data",)  # of some sixty features: its jackknife needs several samples for each
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    def denoiser(self, sde: SDE) -> BaseDenoiser:
+        """The network under any process: its preconditioning depends on sigma / alpha alone."""
+        from scoresde.denoiser import Denoiser
+
+        shipped = self._shipped
+        return Denoiser(shipped.net, sde, time=shipped.time, precondition=shipped.precondition)
+
+    @cached_property
+    def _shipped(self) -> Any:
+        from scoresde import models
+
+        shipped = models.load(self.model)
+        shipped.net.to(self.device)
+        return shipped
+
+    @cached_property
+    def _features(self) -> Any:
+        from scoresde import models
+
+        return models.load(self.measured)
+
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """The score network and what makes the features."""
+        return self._shipped.net, self._features
+
+    def features(self, samples: Tensor) -> Tensor:
+        """The shipped, standardised ones."""
+        with torch.inference_mode():
+            return self._features(samples.float()).double()
+
+    def sorted_by_class(self, split: str) -> tuple[Tensor, Tensor]:
+        """Images (float64) and labels of a split; sorted, so that every block of a jackknife holds all classes."""
+        from scoresde import data
+
+        part = getattr(data, self.model)(split)
+        order = part.labels.argsort(stable=True)
+        return part.images[order].double(), part.labels[order]
+
+    @property
+    def shown_data(self) -> Tensor:
+        """Some of every class."""
+        return self.data[:: len(self.data) // SHOWN]
+
+
+class DigitsProblem(ShippedProblem):
     """The shipped network of handwritten digits, class-conditional; sample i is of class i mod 10.
 
     Args:
@@ -72,40 +136,26 @@ class DigitsProblem(NetworkProblem):
         "that it never saw."
     )
     shape = (1, 8, 8)
-    metrics = ("rmse_reference", "frechet_reference", "kid_data", "accuracy")
-    pooled = ("frechet_data",)  # of 64 features: its jackknife needs several samples for each
+    model, measured = "digits", "digit-features"
+    metrics = (*ShippedProblem.metrics, "accuracy")
     classes = tuple(map(str, range(10)))
 
     def __init__(self, device: str = "cpu", guidance: float = 1.0) -> None:
         if not guidance > 0:
             raise ValueError(f"guidance must be positive, got {guidance!r}; 1 is none")
-        self.device, self.guidance = device, float(guidance)
+        super().__init__(device)
+        self.guidance = float(guidance)
         if guidance != 1:
             self.note = f"{self.note} Classifier-free guidance of scale {guidance:g}."
 
     def denoiser(self, sde: SDE) -> BaseDenoiser:
-        """The network under any process: its preconditioning depends on sigma / alpha alone."""
-        from scoresde.denoiser import Denoiser
+        """The network under any process, guided if that was asked for."""
         from scoresde.guidance import ClassifierFree
 
-        shipped = self._shipped
-        plain = Denoiser(shipped.net, sde, time=shipped.time, precondition=shipped.precondition)
+        plain = super().denoiser(sde)
         if self.guidance == 1:
             return plain
         return ClassifierFree(plain, self.guidance, null={"class_labels": len(self.classes)})
-
-    @cached_property
-    def _shipped(self) -> Any:
-        from scoresde import models
-
-        shipped = models.digits()
-        shipped.net.to(self.device)
-        return shipped
-
-    @property
-    def networks(self) -> tuple[torch.nn.Module, ...]:
-        """The score network and that of the features."""
-        return self._shipped.net, self._features
 
     def cond(self, first: int, count: int) -> dict[str, Tensor]:
         """Classes 0 to 9 in turn."""
@@ -118,7 +168,7 @@ class DigitsProblem(NetworkProblem):
     @property
     def data_classes(self) -> Tensor:
         """Of the held-out digits."""
-        return _sorted_by_class("held-out")[1]
+        return self.sorted_by_class("held-out")[1]
 
     def recognise(self, samples: Tensor) -> Tensor:
         """By the shipped classifier."""
@@ -128,33 +178,39 @@ class DigitsProblem(NetworkProblem):
     @cached_property
     def data(self) -> Tensor:
         """The held-out half of the digits, sorted by class: every block of a jackknife then holds all classes."""
-        return _sorted_by_class("held-out")[0]
+        return self.sorted_by_class("held-out")[0]
 
     @cached_property
     def other_data(self) -> Tensor:
         """The training half, likewise."""
-        return _sorted_by_class("train")[0]
+        return self.sorted_by_class("train")[0]
 
-    @property
-    def shown_data(self) -> Tensor:
-        """A digit of each class."""
-        return self.data[:: len(self.data) // SHOWN]
+
+class PatchesProblem(ShippedProblem):
+    """The shipped network of photograph patches, 32 by 32 in colour, without classes.
+
+    Samples are compared with patches of the photographs that it was trained on, as an FID of CIFAR-10 is taken to its
+    training set. Patches of other photographs are farther from these than any decent sample (the `floor` of
+    :func:`scoresde.models.patch_reference`), so a distance to them would tell nothing of samplers.
+    """
+
+    note = (
+        "The shipped network of patches of real photographs (32 by 32 pixels in colour), compared with patches of the "
+        "photographs that it was trained on."
+    )
+    shape = (3, 32, 32)
+    model, measured = "patches", "patch-features"
 
     @cached_property
-    def _features(self) -> Any:
-        from scoresde import models
+    def data(self) -> Tensor:
+        """Every other patch of the training photographs, in the order of photographs and scales."""
+        return self._photographs[::2]
 
-        return models.digit_features()
+    @cached_property
+    def other_data(self) -> Tensor:
+        """Those between them."""
+        return self._photographs[1::2]
 
-    def features(self, samples: Tensor) -> Tensor:
-        """Standardised activations of the shipped classifier."""
-        with torch.inference_mode():
-            return self._features(samples.float()).double()
-
-
-def _sorted_by_class(split: str) -> tuple[Tensor, Tensor]:
-    from scoresde.data import digits
-
-    part = digits(split)
-    order = part.labels.argsort(stable=True)
-    return part.images[order].double(), part.labels[order]
+    @cached_property
+    def _photographs(self) -> Tensor:
+        return self.sorted_by_class("train")[0]

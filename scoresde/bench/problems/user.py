@@ -97,7 +97,7 @@ class Options:
             given["data"] = read_samples(self.data, shape)
         if self.reference:
             given["reference"] = read_statistics(self.reference)
-        if self.features or target.features is None:
+        if self.features:
             given["features"] = make_features(self.features, shape, device)
         return replace(target, shape=shape, **given)
 
@@ -119,6 +119,8 @@ class UserProblem(NetworkProblem):
     """
 
     def __init__(self, name: str, target: UserTarget, device: str = "cpu") -> None:
+        if target.features is None:
+            target = replace(target, features=make_features("", target.shape, device))
         self.given, self.device = target, device
         self.note = target.note or f"The network {name}."
         self.shape, self.reference_nfe = target.shape, target.reference_nfe

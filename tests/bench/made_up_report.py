@@ -14,6 +14,7 @@ import numpy as np
 
 from scoresde.bench.store import Store
 from scoresde.bench.suite import Block, Cell, Choice, Suite, choice, suite_to_dict
+from tests.bench.made_up_rows import BLOCKS, row
 
 Known = Mapping[Choice, tuple[float, int, bool]]  # scale, order, stochastic
 
@@ -24,7 +25,6 @@ SOLVERS: Known = {
     choice("peers/ddim", eta=1.0): (6.0, 1, True),
 }
 NFES = (5, 10, 20)
-BLOCKS = 20
 FAILED = "ValueError: <b>not finite</b> & so on"
 
 
@@ -55,34 +55,12 @@ def made_up_row(cell: Cell, solvers: Known = SOLVERS, *, left: bool = True, shar
     metrics = {"frechet_data": estimate(0.1 + error), "energy_data": estimate(error - 0.02)}
     if not stochastic:
         metrics["rmse_reference"] = estimate(error)
-    digits = cell.target.name == "digits"
-    return {
-        "schema": 3,
-        "hash": cell.hash,
-        "config": cell.config,
-        "status": "ok",
-        "error": None,
-        "solver": {
-            "label": cell.solver.label,
-            "stochastic": stochastic,
-            "order": order,
-            "package": "peers 1.2" if "/" in cell.solver.name else "",
-        },
-        "nfe": {"budget": cell.nfe, "plan": cell.nfe, "counted": cell.nfe},
-        "seconds": {
-            "cell": 0.2,
-            "sampling": 0.001 * cell.nfe,
-            "network": 0.0009 * cell.nfe,
-            "solver": 0.0001 * cell.nfe,
-        },
-        "memory": {"peak": 10**8},
-        "metrics": metrics,
-        "classes": {name: {"energy_data": estimate(error)} for name in ("six", "seven")} if digits else {},
-        "floors": {"frechet_data": {"value": 0.15, "low": 0.1, "high": 0.2, "se": 0.025, "n": 100}},
-        "note": "Made up.",
-        "reference": {"key": "made-up"},
-        "environment": {"python": "3.x", "threads": 1, "commit": None},
-    }
+    made = row(cell, metrics)
+    made["solver"] |= {"stochastic": stochastic, "order": order}
+    made["floors"] = {"frechet_data": {"value": 0.15, "low": 0.1, "high": 0.2, "se": 0.025, "n": 100}}
+    if cell.target.name == "digits":
+        made["classes"] = {name: {"energy_data": estimate(error)} for name in ("six", "seven")}
+    return made
 
 
 def made_up_folder(folder: Path) -> Path:
