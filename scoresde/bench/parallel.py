@@ -27,7 +27,7 @@ from scoresde.bench.disk import RunError
 from scoresde.bench.evaluate import Deal
 from scoresde.bench.suite import Cell, config_hash
 from scoresde.bench.work import Crew, Desk, Job, Step
-from scoresde.errors import choose
+from scoresde.errors import check_positive_int, choose
 
 if TYPE_CHECKING:
     import submitit
@@ -71,8 +71,7 @@ class Workers:
     count: int
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"workers must be at least 1, got {self.count}")
+        check_positive_int(self.count, "workers")
 
     def __call__(self, desk: Desk, cells: Sequence[Cell]) -> Iterator[Step]:
         """Compute these cells; each is given when it is finished."""
@@ -174,6 +173,9 @@ class Slurm:
     wait: bool = True
     say: Callable[[str], object] = print
     poll: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_positive_int(self.jobs, "jobs")
 
     @classmethod
     def parse(cls, text: str, **options: Any) -> Slurm:

@@ -24,7 +24,7 @@ def negative_log_likelihood(
     of the interval; two solvers are compared (`difference`) against the same draws, where it cancels.
 
     Args:
-        samples: (n, *target.shape).
+        samples: (n, ...), rows of the target's shape.
         target: with a density.
         draws: the target's own draws.
         seed: of these draws; another one than that of samples which were drawn from the target.
@@ -75,7 +75,7 @@ def mode_weights(samples: Tensor, target: GaussianMixture, *, blocks: int = BLOC
     upwards by about sqrt(K / n), however good the samples are.)
 
     Args:
-        samples: (n, *target.shape).
+        samples: (n, ...), rows of the target's shape.
         target: the mixture.
         blocks: jackknife blocks.
 
