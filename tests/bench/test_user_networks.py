@@ -172,8 +172,13 @@ def test_the_fingerprint_is_of_all_that_decides_the_results(here: Path):
     assert len(set(found)) == len(found)
     write(here, "mine_a", NETS)
     write(here, "mine_b", NETS.replace("x * 0", "x * 0.5"))
+    write(here, "mine_c", "def corner(x):\n    return x[:, :, 0, 0]\n")
+    write(here, "mine_d", "def corner(x):\n    return x[:, :, 1, 1]\n")
     marks = [make_problem(choice(f"python:{name}:whole")).fingerprint for name in ("mine_a", "mine_b")]
-    assert marks[0] != marks[1]
+    for name in ("mine_c", "mine_d"):
+        features = f"python:{name}:corner"
+        marks.append(make_problem(choice("python:mine_a:whole", features=features)).fingerprint)
+    assert len(set(marks)) == 4
 
 
 def test_networks_are_found_wherever_a_denoiser_holds_them():

@@ -147,8 +147,9 @@ def edm(
     from scoresde.integrations import edm as official
 
     where = f"target 'edm:{path}'"
+    function = function_of(_after_python(network), "network")
     with working_directory():
-        net = function_of(_after_python(network), "network")()
+        net = function()
     if not isinstance(net, nn.Module):
         raise ValueError(f"{where}: network={network!r} must return a torch.nn.Module, got {type(net).__name__}")
     official.load_state(net, path, key=key or None).requires_grad_(False)
@@ -158,8 +159,10 @@ def edm(
     own = shape or (facts.img_channels, facts.img_resolution, facts.img_resolution)
     labels = int(getattr(net, "label_dim", 0) or 0)
     if sigma_data is None:
-        return UserTarget(official.from_edm(net), own, labels=labels)
-    return UserTarget(partial(official.from_raw, net, sigma_data=sigma_data), own, labels=labels)
+        denoiser = official.from_edm(net)
+    else:
+        denoiser = partial(official.from_raw, net, sigma_data=sigma_data)
+    return UserTarget(denoiser, own, labels=labels, fingerprint=digest(source_of(function)))
 
 
 def check_edm(path: str, network: str, sigma_data: float | None = None, key: str = "") -> None:
