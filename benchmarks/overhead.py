@@ -65,7 +65,7 @@ QUESTIONS: dict[str, Callable[[], list[dict[str, Any]]]] = {"exact": exact}
 def table(rows: list[dict[str, Any]]) -> str:
     """A Markdown table."""
     (row,) = rows
-    names = {**PARTS, "other": "all else: rows on disk, looking for finished cells, imports of metrics"}
+    names = {**PARTS, "other": "all else: rows on disk, looking for finished cells"}
     lines = [[name, f"{row[part]:.2f}", f"{row[part] / row['seconds']:.1%}"] for part, name in names.items()]
     total = [f"all {row['cells']} cells", f"{row['seconds']:.2f}", f"overhead {1 - row['share']:.1%}"]
     return markdown([["part", "seconds", "share"], *lines, total])
