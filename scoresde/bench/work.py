@@ -325,12 +325,12 @@ Crew = Callable[[Desk, Sequence[Cell]], Iterator[Step]]
 
 
 def names(cell: Cell, problem: Problem) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The metrics of the cell alone, and those of all seeds together."""
-    if not cell.metrics:
-        exact = () if problem.target is None else ("frechet_exact",)
-        return (*problem.metrics, *exact), problem.pooled
-    pooled = tuple(name for name in cell.metrics if name in problem.pooled)
-    return tuple(name for name in cell.metrics if name not in pooled), pooled
+    """The metrics of the cell alone, and those of all seeds together; a large cell has no need of the others."""
+    exact = () if problem.target is None else ("frechet_exact",)
+    every = cell.metrics or (*problem.metrics, *exact, *problem.pooled)
+    enough = cell.samples > KEPT  # of which only moments are kept, and one cell has enough of them
+    pooled = () if enough else tuple(name for name in every if name in problem.pooled)
+    return tuple(name for name in every if name not in pooled), pooled
 
 
 def reference_fault(arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> str | None:
