@@ -205,6 +205,9 @@ def test_failed_cells_are_told_and_make_the_exit_code_one(tmp_path: Path):
     assert "1 failed" in result.output
     assert "too small for dpmpp-2s" in result.output
     assert "too small for dpmpp-2s" in (tmp_path / "out" / "report.html").read_text()
+    for option, finished in (("--no-report", 2), ("--retry-failed", 1)):
+        text = call("bench", suite, "--out", tmp_path / "out", "--dry-run", option).stdout
+        assert f"2 cells, {finished} of them finished" in text
 
 
 def test_interrupting_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from scoresde.bench.problems.base import Problem
-from scoresde.bench.problems.code import digest, function_of, source_of
+from scoresde.bench.problems.code import digest, function_of, source_of, working_directory
 from scoresde.bench.problems.pipelines import check_diffusers, diffusers
 from scoresde.bench.problems.target import UserTarget
 from scoresde.denoiser import BaseDenoiser, Denoiser, EDMPrecond
@@ -48,7 +48,8 @@ def python(name: str, device: str, shape: Shape) -> UserTarget | Problem:
     """
     function = function_of(name, "target")
     takes = "device" in _parameters(function)
-    made = function(device=device) if takes else function()
+    with working_directory():  # for modules that are imported only when they are needed
+        made = function(device=device) if takes else function()
     if isinstance(made, Problem):
         return made
     if isinstance(made, BaseDenoiser):
@@ -142,7 +143,8 @@ def edm(
     from scoresde.integrations import edm as official
 
     where = f"target 'edm:{path}'"
-    net = function_of(_after_python(network), "network")()
+    with working_directory():
+        net = function_of(_after_python(network), "network")()
     if not isinstance(net, nn.Module):
         raise ValueError(f"{where}: network={network!r} must return a torch.nn.Module, got {type(net).__name__}")
     official.load_state(net, path, key=key or None).requires_grad_(False)
