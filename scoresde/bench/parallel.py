@@ -210,21 +210,21 @@ class Slurm:
         if self.wait:
             try:
                 yield from self._finished(desk, cells, jobs)
-            finally:
+            except BaseException:  # of a stop in the middle: Ctrl-C, or nobody asks for more
                 for job in jobs:
-                    if not job.done():
-                        job.cancel()
+                    job.cancel()
+                raise
 
     def _finished(self, desk: Desk, cells: Sequence[Cell], jobs: Sequence[submitit.Job[int]]) -> Iterator[Step]:
         waiting, over = dict.fromkeys(cells), False
-        while waiting and not over:
+        while not over:
             over = all(job.done() for job in jobs)  # before the look at the folder, so that nothing is missed
             for cell in list(waiting):
                 row = desk.finished(cell)
                 if row is not None:
                     del waiting[cell]
                     yield Step(cell, row, True)
-            if waiting and not over:
+            if not over:
                 time.sleep(self.poll)
         if waiting:
             logs = ", ".join(str(job.paths.stderr) for job in jobs if job.state != "FINISHED") or "no job failed"

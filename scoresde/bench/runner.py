@@ -129,6 +129,7 @@ class Runner:
             yield step
         self._pool(desk)
         self._write_run(desk, round(time.perf_counter() - start, 2), computed)
+        self.store.clean()  # what workers that died have left
         self.store.sync()
 
     def _pool(self, desk: Desk) -> None:

@@ -193,7 +193,7 @@ def test_torchrun_gives_the_numbers_of_one_process(tmp_path: Path):
     suite.write_text(DIGITS)
     rows = {}
     for size in (1, 2, 3):
-        command = ["-m", "torch.distributed.run", f"--nproc-per-node={size}", "--master-port=0", "-m"] * (size > 1)
+        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}", "-m"] * (size > 1)
         words = ["scoresde", "bench", str(suite), "--out", str(tmp_path / str(size)), "--no-report"]
         done = subprocess.run([sys.executable, *(command or ["-m"]), *words], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
