@@ -158,11 +158,10 @@ def edm(
     facts: Any = net
     own = shape or (facts.img_channels, facts.img_resolution, facts.img_resolution)
     labels = int(getattr(net, "label_dim", 0) or 0)
-    if sigma_data is None:
-        denoiser = official.from_edm(net)
-    else:
-        denoiser = partial(official.from_raw, net, sigma_data=sigma_data)
-    return UserTarget(denoiser, own, labels=labels, fingerprint=digest(source_of(function)))
+    made = UserTarget(official.from_edm(net), own, labels=labels, fingerprint=digest(source_of(function)))
+    return (
+        made if sigma_data is None else replace(made, denoiser=partial(official.from_raw, net, sigma_data=sigma_data))
+    )
 
 
 def check_edm(path: str, network: str, sigma_data: float | None = None, key: str = "") -> None:
