@@ -266,7 +266,7 @@ def test_a_cell_of_the_digits_network(tmp_path: Path):
 @pytest.mark.slow
 def test_guidance_is_an_option_of_the_digits_and_reaches_the_solvers_that_know_it(tmp_path: Path):
     block = replace(
-        quick().blocks[0],
+        load_suite("quick").blocks[0],
         target=choice("digits", guidance=3.0),
         solvers=(choice("ddim"), choice("ddim-cfgpp")),
         nfes=(8,),

@@ -30,7 +30,7 @@ def c2st(x: Tensor, y: Tensor, *, hidden: int = 128, seed: int = 0, blocks: int 
     The interval is for the mean accuracy after training on sets of this size. The scores of two blocks depend on one
     another, as each is among the rows that the other's classifier was trained on. Of equal distributions that doubles
     the variance of the accuracy: to leading order it is a sum over pairs of blocks, and every pair is counted twice.
-    So the standard error is sqrt(2) times that of independent scores; where the sets differ, it is up to 1.3 times
+    So the standard error is sqrt(2) times that of independent scores; where the sets differ, it is some 1.3 times
     larger than need be.
 
     Args:

@@ -64,7 +64,7 @@ def frechet_stats(x: Tensor) -> FrechetStats:
 class BlockMoments:
     """Count, mean and scatter of each jackknife block of a set whose rows come a part at a time.
 
-    Enough for `frechet`, of any number of rows in `blocks` d^2 numbers:
+    Enough for `frechet`, of any number of rows in `blocks` d^2 numbers::
 
         moments = BlockMoments()
         for part in parts:  # in the order of the rows' indices

@@ -19,7 +19,8 @@ def exact_wasserstein(x: Tensor, y: Tensor, *, most: int = 1000, blocks: int = 1
     ``floor_band(real, exact_wasserstein, size=n)``.
 
     The interval is for the mean of such values over sets of this size (where the laws differ, they are asymptotically
-    normal around it: del Barrio & Loubes 2019, Ann. Probab. 47(2)), not for the distance of the distributions.
+    normal around it: del Barrio & Loubes 2019, Ann. Probab. 47(2)), not for the distance of the distributions. It
+    is up to 1.5 times wider than need be.
 
     Cost: blocks + 1 assignments, each of up to n^3 operations: see `most`.
 
