@@ -75,5 +75,5 @@ $(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.torch
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.torch
 	@echo "installing scoresde[dev] into $(VENV)"
 	@$(PIP) install -q -c constraints.txt -e ".[dev]"
-	@$(PIP) install -q -c constraints.txt --no-deps azula  # it asks for torchvision, of which it needs nothing here
+	@$(PIP) install -q -c constraints.txt --no-deps azula k-diffusion  # they ask for torchvision, of which nothing is needed here
 	@touch $@ $(VENV)/.bench

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from scoresde.bench import charts, pictures
-from scoresde.bench.analysis import Summary
+from scoresde.bench.paired import Summary
+from scoresde.bench.report.heat import heat_view
 
 # ---- charts ----------------------------------------------------------------------------------------------------------
 
@@ -58,9 +60,10 @@ def test_axes_have_a_few_ticks_inside_their_range(low: float, high: float):
 
 
 def test_every_series_has_its_own_marker():
-    icons = [charts.marker_icon(number, False) for number in range(charts.SERIES)]
-    shapes = {re.findall(r'class="mark" d="([^"]+)"', icon)[0] for icon in icons}
+    icons = [charts.marker_icon(number, False) for number in range(10 * charts.SERIES)]
+    shapes = {re.findall(r'class="mark" d="([^"]+)"', icon)[0] for icon in icons[: charts.SERIES]}
     assert len(shapes) == charts.SERIES
+    assert len(set(icons)) == len(icons)  # where colours repeat, markers differ
 
 
 @pytest.mark.parametrize(
@@ -115,3 +118,42 @@ def test_scatter_puts_points_where_they_are():
     rows, columns = np.nonzero(shown[..., 3])
     assert rows.min() >= 18  # below, to the left; what is outside or no number is not drawn
     assert columns.max() <= 1
+
+
+# ---- tables coloured by number ---------------------------------------------------------------------------------------
+
+
+def levels(values: list[float], se: float, loss: Callable[[float], float] = float) -> list[int]:
+    """The colours of one row of numbers."""
+    names = [str(place) for place in range(len(values))]
+    numbers = dict(zip(names, values, strict=True))
+    view = heat_view(["row"], names, [10], lambda _, row, name: Summary(numbers[name], 0, 0, se, 1), {}, loss)
+    return [cell["level"] for cell in view["tables"][0]["rows"][0]["cells"]]
+
+
+def test_colours_are_even_steps_of_the_logarithm():
+    assert levels([1.0, 10.0, 100.0, 1000.0], 0.0) == [0, 3, 6, 9]
+    assert levels([1e-9, 1.0, 10.0], 2.0) == [0, 0, 9]  # less than half the error is nothing
+    assert levels([-1.0, 0.0, 1.0, 8.0], 0.2) == [0, 0, 0, 9]
+    assert levels([1.0, 0.9, 0.5], 0.0, lambda value: 1 - value) == [0, 0, 9]
+    assert levels([0.0, -1.0], 0.0) == [0, 0]
+    assert levels([3.0, 3.0], 0.0) == [0, 0]
+
+
+def test_a_metric_with_a_best_value_has_an_even_axis():
+    svg = charts.curve_chart([line([0.5, 0.75, 1.0])], "x", "y", best=1.0)
+    heights = [float(y) for y in re.findall(r"translate\([\d.]+ ([\d.]+)\)\"", svg)]
+    assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.11)
+    (ideal,) = re.findall(r'class="ideal" d="M\d+ ([\d.]+)H', svg)
+    assert float(ideal) == pytest.approx(heights[2])
+    assert "Best: s0 at 5" in svg
+
+
+def test_ways_stay_in_the_window_and_end_at_their_dots():
+    paths = np.array([[[0.0, 0.0], [9.0, 9.0]], [[1.0, -1.0], [np.nan, 0.0]]])
+    svg = pictures.ways(paths, -1.0, 1.0, np.array([[0.5, -1.0], [0.0, 0.0]]), "a & b")
+    assert re.findall(r'class="way" d="(M[^"]+)"', svg) == ["M200 200L400 400M2000 -1600"]
+    assert re.findall(r'class="missing" d="([^"]+)"', svg) == ["M400 400L300 400M2000 -1600L200 200"]
+    assert 'class="end" d="M400 400h0M2000 -1600h0"' in svg
+    assert 'aria-label="a &amp; b"' in svg
+    assert "missing" not in pictures.ways(paths, -1.0, 1.0, None, "")

@@ -205,12 +205,15 @@ def test_failed_cells_are_told_and_make_the_exit_code_one(tmp_path: Path):
     assert "1 failed" in result.output
     assert "too small for dpmpp-2s" in result.output
     assert "too small for dpmpp-2s" in (tmp_path / "out" / "report.html").read_text()
+    for option, finished in (("--no-report", 2), ("--retry-failed", 1)):
+        text = call("bench", suite, "--out", tmp_path / "out", "--dry-run", option).stdout
+        assert f"2 cells, {finished} of them finished" in text
 
 
 def test_interrupting_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from scoresde.bench import runner
+    from scoresde.bench import work
 
-    real, count = runner.draw, 0
+    real, count = work.draw, 0
 
     def stop(*arguments):
         nonlocal count
@@ -219,7 +222,7 @@ def test_interrupting_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(runner, "draw", stop)
+    monkeypatch.setattr(work, "draw", stop)
     result = call(*TINY, "--out", tmp_path)
     assert result.exit_code == 130
     assert "the same command goes on" in result.stderr

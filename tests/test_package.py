@@ -17,7 +17,7 @@ PACKAGE = ROOT / "scoresde"
 
 # Upper modules first; a module may import its own row and the rows below it. A new top-level module gets a place here.
 LAYERS = (
-    {"__main__", "cli", "bench", "integrations"},
+    {"__main__", "cli", "explain", "bench", "integrations"},
     {"sample", "export", "catalogue", "adaptive", "likelihood", "tune", "theory", "training", "models", "data"},
     {"denoiser", "guidance", "targets", "metrics", "nn"},
     {"solvers"},

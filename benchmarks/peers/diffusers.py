@@ -73,6 +73,7 @@ class Family:
     """What a kind of process changes.
 
     Attributes:
+        named: how suites name such processes.
         options: of the class, from the process.
         given: (the class, the cell, the process, steps) gives what the class and its ``set_timesteps`` need for the
             cell's grid.
@@ -81,6 +82,7 @@ class Family:
         answer: what the network says to (denoiser, scheduler, index, scaled input, state, time, conditions).
     """
 
+    named: str
     options: Callable[[Any], Options]
     given: Callable[[Any, Cell, Any, int], tuple[Options, Options]]
     at: Callable[[Any, float], float]
@@ -196,9 +198,11 @@ def _velocity_of(
 
 
 FAMILIES = {
-    "discrete-vp": Family(_table_options, _table_grid, _table_at, _table_time, _noise_of),
-    "edm": Family(_edm_options, _edm_grid, _edm_at, _edm_time, _undo_edm),
-    "flow": Family(_flow_options, _flow_grid, _flow_at, _flow_time, _velocity_of),
+    "discrete-vp": Family(
+        "tables such as 'stable-diffusion'", _table_options, _table_grid, _table_at, _table_time, _noise_of
+    ),
+    "edm": Family("'edm'", _edm_options, _edm_grid, _edm_at, _edm_time, _undo_edm),
+    "flow": Family("'flow'", _flow_options, _flow_grid, _flow_at, _flow_time, _velocity_of),
 }
 
 
@@ -310,10 +314,8 @@ class Sampler:
 
     def _check(self, cell: Cell, sde: SDE) -> None:
         if sde.name not in self.families:
-            raise ValueError(
-                f"{cell.solver.name!r} has no schedule for the process {cell.sde.label!r}; it has one for "
-                f"{', '.join(map(repr, self.families))}"
-            )
+            named = " and ".join(FAMILIES[family].named for family in self.families)
+            raise ValueError(f"{cell.solver.name!r} has no schedule for {cell.sde.label!r}; it has one for {named}")
         if sde.name == "discrete-vp" and sde.alpha(sde.T) == 0.0:
             raise ValueError(f"{cell.solver.name!r} asks for the noise, which says nothing where alpha = 0")
         if cell.end not in ("zero", "eps"):

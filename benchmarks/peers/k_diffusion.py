@@ -167,7 +167,8 @@ class Sampler:
 
             def model(x: Tensor, sigma: Tensor, **cond: Any) -> Tensor:
                 t = at.time(float(sigma[0]))
-                return denoiser.predict(x if at.scale(t) == 1.0 else x * at.scale(t), t, "x0", **cond)
+                x = x if at.scale(t) == 1.0 else x * at.scale(t)
+                return denoiser.predict(x.to(x_T.dtype), t, "x0", **cond)  # a state in half precision becomes float32
 
             x = x_T / levels.scale(begin)
             keywords = {**options, "extra_args": dict(cond), "disable": True}
@@ -175,7 +176,7 @@ class Sampler:
                 keywords["noise_sampler"] = self._noise(x, seed, first) if stochastic else _none
             where = (sigmas,) if levelled else (float(sigmas[-1]), float(sigmas[0]), nfe)
             with seeded(x, seed, first):
-                return function(model, x, *where, **keywords) * levels.scale(end)
+                return (function(model, x, *where, **keywords) * levels.scale(end)).to(x_T.dtype)
 
         return Prepared(nfe, stochastic, self.order, begin, end, draw, package=PACKAGE.label)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,14 +23,14 @@ class Entrant:
     """One sampler on one grid.
 
     numbers: estimates by metric, budget and seed; a metric of all seeds together has one, by all of them.
-    milliseconds: for one sample, by budget, the mean over seeds.
+    times: milliseconds for one sample, by budget, of each seed.
     """
 
     package: str
     solver: str
     grid: str
     numbers: Mapping[str, dict[int, dict[Any, Plain]]] = field(default_factory=dict)
-    milliseconds: Mapping[int, float] = field(default_factory=dict)
+    times: Mapping[int, list[float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -70,8 +70,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Arena:
-    """All cells that share target, process, samples and data type, whatever their sampler, grid, budget and seed."""
+    """All cells that share target, process, samples and data type, whatever their sampler, grid, budget and seed.
 
+    ``number`` counts those of one target and process that differ in the rest.
+    """
+
+    number: int
     target: str
     sde: str
     samples: int
@@ -84,7 +88,7 @@ class Arena:
     @property
     def title(self) -> str:
         """What stands above its tables."""
-        return f"{self.target} · {self.sde}"
+        return f"{self.target} · {self.sde}" + (f" ({self.number})" if self.number > 1 else "")
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -128,14 +132,17 @@ def arenas(results: Results) -> list[Arena]:
     for row in (*(row for row in results.rows if row["status"] == "ok"), *results.groups()):
         shared = {key: row["config"][key] for key in row["config"] if key not in ("solver", "grid", "nfe", "seed")}
         grouped.setdefault(canonical_json(shared), []).append(row)
-    return [_arena(rows) for rows in grouped.values()]
+    seen: Counter[tuple[str, str]] = Counter()
+    return [_arena(rows, seen) for rows in grouped.values()]
 
 
-def _arena(rows: Iterable[Row]) -> Arena:
-    rows = list(rows)
+def _arena(rows: Sequence[Row], seen: Counter[tuple[str, str]]) -> Arena:
     cells = [row for row in rows if row["config"]["seed"] is not None]
     first = Cell.from_config(cells[0]["config"])
+    where = first.target.label, first.sde.label
+    seen[where] += 1
     return Arena(
+        seen[where],
         first.target.label,
         first.sde.label,
         first.samples,
@@ -160,7 +167,7 @@ def _entrants(rows: Iterable[Row]) -> list[Entrant]:
         solver = Choice(cell.solver.name.rpartition("/")[2], cell.solver.options)
         key = package_of(row), solver.label, cell.grid.label
         grouped.setdefault(key, []).append(row)
-    return [Entrant(*key, _numbers(members), _milliseconds(members)) for key, members in grouped.items()]
+    return [Entrant(*key, _numbers(members), _times(members)) for key, members in grouped.items()]
 
 
 def _numbers(rows: Iterable[Row]) -> dict[str, dict[int, dict[Any, Plain]]]:
@@ -173,10 +180,10 @@ def _numbers(rows: Iterable[Row]) -> dict[str, dict[int, dict[Any, Plain]]]:
     return found
 
 
-def _milliseconds(rows: Iterable[Row]) -> dict[int, float]:
+def _times(rows: Iterable[Row]) -> dict[int, list[float]]:
     taken: dict[int, list[float]] = {}
     for row in rows:
         if row["config"]["seed"] is not None:
             each = 1000 * row["seconds"]["sampling"] / row["config"]["samples"]
             taken.setdefault(row["config"]["nfe"], []).append(each)
-    return {nfe: math.fsum(each) / len(each) for nfe, each in taken.items()}
+    return taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from html import escape
+from statistics import fmean
 
 from benchmarks.publish.arenas import Arena
 from scoresde.bench import charts
@@ -28,8 +29,8 @@ svg { font: 13px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; --gro
 .ground { fill: var(--ground); } text { fill: var(--ink); } .tick { fill: var(--soft); }
 .rule { stroke: var(--rule); fill: none; } .axis { stroke: var(--soft); fill: none; }
 .front { fill: none; stroke: var(--ink); stroke-width: 1.4; stroke-dasharray: 2 4; stroke-linecap: round; }
-.band { fill: currentColor; opacity: .16; } .line { fill: none; stroke: currentColor; stroke-width: 2; }
-.icon path:first-child, .whisker { stroke: currentColor; stroke-width: 2; fill: none; }
+.band, .box { fill: currentColor; opacity: .16; } .line { fill: none; stroke: currentColor; stroke-width: 2; }
+.icon path:first-child { stroke: currentColor; stroke-width: 2; fill: none; }
 .mark { fill: currentColor; stroke: var(--ground); }
 .hollow { fill: var(--ground); stroke: currentColor; stroke-width: 1.6; }
 """
@@ -50,7 +51,7 @@ def figures(name: str, found: list[Arena]) -> dict[str, str]:
 
 def stem(name: str, arena: Arena, metric: str) -> str:
     """The file name of an arena's figures, without their kind and ending."""
-    words = f"{name} {arena.target} {arena.sde} {metric}".lower()
+    words = f"{name} {arena.title} {metric}".lower()
     return "-".join("".join(letter if letter.isalnum() else " " for letter in words).split())
 
 
@@ -78,12 +79,13 @@ def _lines(arena: Arena, metric: str) -> Iterator[Line]:
 
 
 def _timed(arena: Arena, metric: str, line: Line) -> tuple[Dot, ...]:
-    """The same dots at the time that they took."""
+    """The same dots at the time that they took, the mean and the range of the seeds."""
     found = []
     for dot in line.dots:
         best = arena.best(line.label, metric, int(dot.x))
         if best is not None:
-            found.append(Dot(best[0].milliseconds[int(dot.x)], dot.summary, dot.text))
+            times = best[0].times[int(dot.x)]
+            found.append(Dot(fmean(times), dot.summary, dot.text, (min(times), max(times))))
     return tuple(found)
 
 

@@ -53,12 +53,13 @@ class DiskError(RunError, OSError):
         return cls(f"{path} cannot be {what}: {remedy}")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, flush: bool = True) -> None:
     """``content`` at ``path``: all of it or none of it, whatever happens to the process or the machine. Makes the
     folder.
 
     The temporary name carries the host and process, so that several runs may share a folder. A crash of the machine
-    may undo the last renames, which leaves those files absent: :func:`sync_folder` makes sure of them.
+    may undo the last renames, which leaves those files absent: :func:`sync_folder` makes sure of them. Without
+    ``flush``, which waits for the disk, such a crash may also leave a file that is not whole: for what nobody misses.
 
     Raises:
         DiskError: it cannot be written; an older file of that name is still whole.
@@ -69,8 +70,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         try:
             with open(temporary, "wb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                if flush:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             with suppress(OSError):  # after a failed write; there is none after the rename

@@ -27,7 +27,7 @@ from scoresde.bench.disk import RunError
 from scoresde.bench.evaluate import Deal
 from scoresde.bench.suite import Cell, config_hash
 from scoresde.bench.work import Crew, Desk, Job, Step
-from scoresde.errors import choose
+from scoresde.errors import check_positive_int, choose
 
 if TYPE_CHECKING:
     import submitit
@@ -71,8 +71,7 @@ class Workers:
     count: int
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"workers must be at least 1, got {self.count}")
+        check_positive_int(self.count, "workers")
 
     def __call__(self, desk: Desk, cells: Sequence[Cell]) -> Iterator[Step]:
         """Compute these cells; each is given when it is finished."""
@@ -175,6 +174,9 @@ class Slurm:
     say: Callable[[str], object] = print
     poll: float = 2.0
 
+    def __post_init__(self) -> None:
+        check_positive_int(self.jobs, "jobs")
+
     @classmethod
     def parse(cls, text: str, **options: Any) -> Slurm:
         """From "partition=gpu,time=2:00:00,jobs=16". Raises ValueError for an unknown key or a bad value."""
@@ -208,21 +210,21 @@ class Slurm:
         if self.wait:
             try:
                 yield from self._finished(desk, cells, jobs)
-            finally:
+            except BaseException:  # of a stop in the middle: Ctrl-C, or nobody asks for more
                 for job in jobs:
-                    if not job.done():
-                        job.cancel()
+                    job.cancel()
+                raise
 
     def _finished(self, desk: Desk, cells: Sequence[Cell], jobs: Sequence[submitit.Job[int]]) -> Iterator[Step]:
         waiting, over = dict.fromkeys(cells), False
-        while waiting and not over:
+        while not over:
             over = all(job.done() for job in jobs)  # before the look at the folder, so that nothing is missed
             for cell in list(waiting):
                 row = desk.finished(cell)
                 if row is not None:
                     del waiting[cell]
                     yield Step(cell, row, True)
-            if waiting and not over:
+            if not over:
                 time.sleep(self.poll)
         if waiting:
             logs = ", ".join(str(job.paths.stderr) for job in jobs if job.state != "FINISHED") or "no job failed"

@@ -14,7 +14,7 @@ import torch
 from scoresde.bench.disk import HOST
 from scoresde.bench.evaluate import DTYPES
 from scoresde.bench.measuring import check_metric, measure_pooled
-from scoresde.bench.problems import check_target, make_problem
+from scoresde.bench.problems import check_target, is_user, make_problem
 from scoresde.bench.samplers import make_sde, prepare
 from scoresde.bench.store import Store, pooled_fault
 from scoresde.bench.suite import SCHEMA, Cell, Choice, Suite, suite_to_dict
@@ -72,10 +72,14 @@ class Runner:
                 raise ValueError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
         for target in dict.fromkeys(cell.target for cell in self.cells):
             check_target(target)
-        for target, metrics, device in dict.fromkeys((c.target, c.metrics, c.device) for c in self.cells if c.metrics):
+        asked = [cell for cell in self.cells if cell.metrics or is_user(cell.target.name)]
+        for target, device in dict.fromkeys((cell.target, cell.device) for cell in asked):
             problem = make_problem(target, device)
-            for name in metrics:
+            cells = [cell for cell in asked if (cell.target, cell.device) == (target, device)]
+            for name in dict.fromkeys(name for cell in cells for name in cell.metrics):
                 check_metric(name, problem, target.label)
+            for cell in {cell.sde: cell for cell in cells}.values():
+                problem.denoiser(make_sde(cell))  # a network need not know all noise that a process has
         for cell in dict.fromkeys(replace(cell, nfe=ENOUGH, seed=0) for cell in self.cells):
             prepare(cell, make_sde(cell), self.suite.plugins)
 
@@ -125,6 +129,7 @@ class Runner:
             yield step
         self._pool(desk)
         self._write_run(desk, round(time.perf_counter() - start, 2), computed)
+        self.store.clean()  # what workers that died have left
         self.store.sync()
 
     def _pool(self, desk: Desk) -> None:

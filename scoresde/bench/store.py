@@ -123,9 +123,12 @@ class Store:
         """Where the reference of that key is, or will be."""
         return self.folder / "references" / f"{key}.npz"
 
-    def write_json(self, path: Path, data: Any) -> None:
-        """Strict JSON (a NaN is an error, not a file that other programs cannot read), written atomically."""
-        write_atomically(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+    def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
+        """Strict JSON (a NaN is an error, not a file that other programs cannot read), a line for each key, written
+        atomically.
+        """
+        lines = (f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in data.items())
+        write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
     def floors_path(self, key: str) -> Path:
         """Where the floor bands of that key are, or will be."""
@@ -149,13 +152,13 @@ class Store:
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         write_atomically(path, buffer.getvalue())
 
-    def write_array(self, path: Path, array: np.ndarray) -> None:
-        """One array as .npy (no pickle), written atomically."""
+    def write_array(self, path: Path, array: np.ndarray, flush: bool = True) -> None:
+        """One array as .npy (no pickle), written atomically; ``flush`` as for :func:`write_atomically`."""
         import numpy as np
 
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
-        write_atomically(path, buffer.getvalue())
+        write_atomically(path, buffer.getvalue(), flush)
 
     def read_arrays(
         self, path: Path, fault: Fault[Mapping[str, np.ndarray]] = no_fault

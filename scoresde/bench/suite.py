@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -99,7 +100,7 @@ class Cell:
         """The recipe as plain data; what is hashed and what the result file repeats."""
         return {"schema": SCHEMA, **_plain(self)}
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 (hex) of the canonical JSON of :attr:`config`."""
         return config_hash(self.config)

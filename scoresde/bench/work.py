@@ -253,13 +253,15 @@ class Desk:
         }
 
     def _keep_pictures(self, cell: Cell, seen: Evidence, sde: SDE) -> None:
-        """What the report draws of the cell: some samples, and in the plane the ways that they came."""
+        """What the report draws of the cell: some samples, and in the plane the ways that they came. The disk is not
+        waited for: of all cells of the first seed that would be a good part of the time.
+        """
         picture = seen.problem.picture(seen.samples)
         if picture is not None:
-            self.store.write_array(self.store.samples_path(cell.stem), picture)
+            self.store.write_array(self.store.samples_path(cell.stem), picture, flush=False)
         if seen.problem.shape == (2,) and seen.prepared.plan is not None:
             ways = trajectory(cell, seen.problem, seen.prepared.plan, sde)
-            self.store.write_array(self.store.paths_path(cell.stem), ways)
+            self.store.write_array(self.store.paths_path(cell.stem), ways, flush=False)
 
     def _warm_up(self, cell: Cell, problem: Problem, prepared: Prepared, sde: SDE) -> None:
         """Call the network once, uncounted and untimed, before the first cell of a target: a process's first call is
@@ -323,12 +325,12 @@ Crew = Callable[[Desk, Sequence[Cell]], Iterator[Step]]
 
 
 def names(cell: Cell, problem: Problem) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The metrics of the cell alone, and those of all seeds together."""
-    if not cell.metrics:
-        exact = () if problem.target is None else ("frechet_exact",)
-        return (*problem.metrics, *exact), problem.pooled
-    pooled = tuple(name for name in cell.metrics if name in problem.pooled)
-    return tuple(name for name in cell.metrics if name not in pooled), pooled
+    """The metrics of the cell alone, and those of all seeds together; a large cell has no need of the others."""
+    exact = () if problem.target is None else ("frechet_exact",)
+    every = cell.metrics or (*problem.metrics, *exact, *problem.pooled)
+    enough = cell.samples > KEPT  # of which only moments are kept, and one cell has enough of them
+    pooled = () if enough else tuple(name for name in every if name in problem.pooled)
+    return tuple(name for name in every if name not in pooled), pooled
 
 
 def reference_fault(arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> str | None:

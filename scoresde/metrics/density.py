@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from torch import Tensor
@@ -40,9 +41,14 @@ def negative_log_likelihood(
         entropy = [float(-target.log_prob(mode, 1.0, 0.0)) + target.dim / 2] * len(ours)
     else:
         at_least(draws, 2 * blocks, "draws")
-        entropy = _leave_one_out_mean_nll(target.sample(draws, seed), target, blocks)
+        entropy = _of_own_draws(target, draws, seed, blocks)
     whole, *left = (a - b for a, b in zip(ours, entropy, strict=True))
     return jackknife(whole, left, len(samples), correct=False)
+
+
+@lru_cache(maxsize=4)  # of each target once, not once for every solver
+def _of_own_draws(target: Target, draws: int, seed: int, blocks: int) -> list[float]:
+    return _leave_one_out_mean_nll(target.sample(draws, seed), target, blocks)
 
 
 def _leave_one_out_mean_nll(x: Tensor, target: Target, blocks: int) -> list[float]:

@@ -22,7 +22,7 @@ SOLVERS: Known = {
     choice("ddim"): (3.0, 1, False),
     choice("dpmpp-2m"): (9.0, 2, False),
     choice("dpmpp-3m"): (60.0, 3, False),
-    choice("peers/ddim", eta=1.0): (6.0, 1, True),
+    choice("peers/DPMSolverMultistepScheduler", eta=1.0): (6.0, 1, True),
 }
 NFES = (5, 10, 20)
 FAILED = "ValueError: <b>not finite</b> & so on"

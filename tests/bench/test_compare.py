@@ -72,33 +72,31 @@ def test_a_change_within_the_tolerance_is_none():
         compare(A, A, tolerance=-1)
 
 
+def noisy(count: int, own: int) -> Results:
+    """As many solvers that are equal but for chance."""
+    cells = [replace(CELL, solver=choice(f"s{number}")) for number in range(count)]
+    found = ((cell, estimate(1.0, 0, own + place)) for place, cell in enumerate(cells))
+    return Results(tuple(row(cell, {"energy_data": one}) for cell, one in found))
+
+
+def formula(value: float, solver: str = "ddim") -> Results:
+    one = {"value": value, "low": value, "high": value, "se": 0.0, "n": 200, "left": []}
+    return Results((row(replace(CELL, solver=choice(solver)), {"frechet_exact": one}),))
+
+
 def test_many_comparisons_are_taken_together():
-    """One call in a hundred by chance is not a regression, though alone it would be one."""
-
-    def noisy(factors: dict[str, float], own: int) -> Results:
-        cells = (replace(CELL, solver=choice(name)) for name in factors)
-        found = ((cell, estimate(factors[cell.solver.name], 0, own + k)) for k, cell in enumerate(cells))
-        return Results(tuple(row(cell, {"energy_data": one}) for cell, one in found))
-
-    solvers = {f"s{number}": 1.0 for number in range(60)}
-    many = compare(noisy(solvers, 0), noisy(solvers, 100), tolerance=0)
-    called = [one for one in many.changes if one.verdict != "no difference"]
+    """A call by chance is not a regression, though alone it would be one."""
+    before, after = noisy(60, 0), noisy(60, 100)
+    called = [one for one in compare(before, after, tolerance=0).changes if one.verdict != "no difference"]
     assert 1 <= len(called) <= 9  # of sixty, at 5 %
     assert not any(one.sure for one in called)
-    name = called[0].solver
-    alone = compare(
-        *(replace(one, rows=tuple(r for r in one.rows if r["solver"]["label"] == name)) for one in (
-            noisy(solvers, 0), noisy(solvers, 100)
-        )), tolerance=0,
-    )  # fmt: skip
-    assert alone.changes[0].sure
+    before, after = (only(called[0].solver, one) for one in (before, after))
+    assert compare(before, after, tolerance=0).changes[0].sure
+    same = [formula(0.5, f"f{number}") for number in range(60)]
+    assert compare(together(before, *same), together(after, *same), tolerance=0).changes[0].sure  # they are no tests
 
 
-def test_formulas_are_compared_exactly_and_are_no_tests():
-    def formula(value: float) -> Results:
-        one = {"value": value, "low": value, "high": value, "se": 0.0, "n": 200, "left": []}
-        return Results((row(CELL, {"frechet_exact": one}),))
-
+def test_formulas_are_compared_exactly():
     assert compare(formula(0.5), formula(0.5)).changes[0].verdict == "no difference"
     assert compare(formula(0.5), formula(0.51)).changes[0].sure
     assert compare(formula(0.5), formula(0.5001)).changes[0].verdict == "no difference"  # the tolerance

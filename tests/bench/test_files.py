@@ -12,7 +12,6 @@ import pytest
 
 from scoresde.bench.files import read_suite
 from scoresde.bench.names import check_name
-from scoresde.bench.problems import PROBLEMS
 from scoresde.bench.samplers import make_sde, prepare
 from scoresde.bench.suite import Block, Suite, choice, load_suite, suites
 from scoresde.errors import Mistakes
@@ -241,10 +240,16 @@ def test_a_change_of_what_blocks_share_is_of_one_block_where_it_says_so():
     assert [block.target.name for block in blocks] == ["digits", "mixture"]
 
 
+def test_a_later_change_of_one_block_leaves_what_an_earlier_one_gave_the_others():
+    blocks = read_suite(WHOLE, sets=["reference={name='heun', nfe=50}", "blocks.0.reference.nfe=64"]).blocks
+    assert [block.reference for block in blocks] == [choice("heun", nfe=64), choice("heun", nfe=50)]
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
         ("nfes=5,0", "--set nfes=5,0: blocks[0].nfes[1]: must be at least 1, got 0"),
+        ("nfes=0", "--set nfes=0: blocks[0].nfes: must be at least 1, got 0"),
         ("nfes=", "--set nfes=: blocks[0].nfes: must hold at least one"),
         ("solver=ddim", "--set solver=ddim: blocks[0].solver: is unknown; nearest: solvers"),
         ("samples", "--set samples: must be key=value"),
@@ -282,16 +287,9 @@ def test_quick_and_smoke_are_what_they_were():
     assert load_suite("smoke").blocks == (small,)
 
 
-def right(path: str) -> Suite:
-    """The suite, of which every name exists."""
-    if "patches" in path and "patches" not in PROBLEMS:
-        pytest.skip("there is no network of patches here")
-    return load_suite(path, check=check_name)
-
-
 @pytest.mark.parametrize("name", suites())
 def test_a_suite_of_ours_can_run(name: str):
-    suite = right(name)
+    suite = load_suite(name, check=check_name)
     assert suite.name == name
     assert suite.description
     for block in suite.with_seeds(1).blocks:
@@ -301,7 +299,7 @@ def test_a_suite_of_ours_can_run(name: str):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/suites").glob("*.toml")), ids=lambda path: path.stem)
 def test_a_suite_against_other_libraries_has_names_that_exist(path: Path):
-    suite = right(str(path))
+    suite = load_suite(str(path), check=check_name)
     assert suite.plugins == ("benchmarks.peers",)
     for block in suite.blocks:
         libraries = {solver.name.partition("/")[0] for solver in block.solvers if "/" in solver.name}

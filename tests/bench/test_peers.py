@@ -23,22 +23,22 @@ from benchmarks.peers import azula, base, diffusers, k_diffusion, skrample, torc
 from benchmarks.peers.base import Noises, most_steps, seed_of, seeded
 from scoresde import noise
 from scoresde.bench.evaluate import CountingDenoiser
-from scoresde.bench.samplers import Prepared, prepare
+from scoresde.bench.samplers import Prepared, prepare, stable_diffusion
 from scoresde.bench.suite import Cell, Choice, choice
 from scoresde.catalogue import get_solver
 from scoresde.grids import get_grid
 from scoresde.rows import Solver
 from scoresde.sample import make_plan
-from scoresde.sde import EDM, SDE, VE, VP, DiscreteVP, RectifiedFlow
+from scoresde.sde import EDM, SDE, VE, VP, RectifiedFlow
 from scoresde.targets import GaussianMixture
 
-BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2  # Stable Diffusion's
+TABLES = "stable-diffusion"
 PROCESSES: dict[str, SDE] = {
     "vp": VP(),
     "ve": VE(),
     "edm": EDM(),
     "flow": RectifiedFlow(shift=3.0),
-    "discrete-vp": DiscreteVP.from_betas(BETAS),
+    TABLES: stable_diffusion(),
 }
 TARGET = GaussianMixture.five()
 SEED, FIRST, COUNT = 3, 4, 5
@@ -102,7 +102,7 @@ def skr(name: str, ours: str, sde: str = "vp", grid: str = "karras", **options: 
 
 
 def table(name: str, ours: str | Solver, *, nfe: int = 10, ends_early: bool = False, **options: Any) -> Like:
-    like = Like(choice(f"diffusers/{name}", **options), ours, "discrete-vp", "uniform", "zero", nfe)
+    like = Like(choice(f"diffusers/{name}", **options), ours, TABLES, "uniform", "zero", nfe)
     return like._replace(ends_early=ends_early)
 
 
@@ -183,7 +183,8 @@ def home(name: str) -> tuple[str, str]:
         return "flow", "own"
     if not name.startswith("diffusers/"):
         return "vp", "karras"
-    return diffusers.SAMPLERS[name].families[0], "own"  # type: ignore[attr-defined]
+    family = diffusers.ROWS[name.partition("/")[2]].families[0]
+    return {"discrete-vp": TABLES}.get(family, family), "own"
 
 
 def check_calls(name: str) -> None:
@@ -271,18 +272,14 @@ REFUSED = {
     "variable": (cell(choice("torchdiffeq/euler", variable="rho"), "flow"), "'rho' is infinite where alpha = 0"),
 }
 REFUSED_BY_DIFFUSERS = {
-    "process": (cell(choice("diffusers/DDIM")), "has no schedule for the process 'vp'; it has one for 'discrete-vp'"),
-    "grid": (cell(choice("diffusers/DDIM"), "discrete-vp"), "takes neither sigmas nor timesteps; it has 'uniform'"),
-    "fine grid": (
-        cell(choice("diffusers/DDPM"), "discrete-vp", "log-snr", 200), "finer than the 1000 entries of the table"
-    ),
-    "spacing": (
-        cell(choice("diffusers/Euler", timestep_spacing="leading"), "discrete-vp"), "goes with the grid 'own'"
-    ),
-    "end": (cell(choice("diffusers/DDIM"), "discrete-vp", "uniform", end=0.1), "ends at 'zero' or 'eps', got end=0.1"),
+    "process": (cell(choice("diffusers/DDIM")), "has no schedule for 'vp'; it has one for tables such as"),
+    "grid": (cell(choice("diffusers/DDIM"), TABLES), "takes neither sigmas nor timesteps; it has 'uniform'"),
+    "fine grid": (cell(choice("diffusers/DDPM"), TABLES, "log-snr", 200), "finer than the 1000 entries of the table"),
+    "spacing": (cell(choice("diffusers/Euler", timestep_spacing="leading"), TABLES), "goes with the grid 'own'"),
+    "end": (cell(choice("diffusers/DDIM"), TABLES, "uniform", end=0.1), "ends at 'zero' or 'eps', got end=0.1"),
     "edm grid": (cell(choice("diffusers/EDMEuler"), "edm", "uniform"), "runs on the grids 'karras', 'log-snr' and"),
     "flow grid": (cell(choice("diffusers/FlowMatchHeun"), "flow"), "runs on the grid 'own' only, got 'karras'"),
-    "option": (cell(choice("diffusers/UniPC", order=3), "discrete-vp", "own"), "nearest: solver_order"),
+    "option": (cell(choice("diffusers/UniPC", order=3), TABLES, "own"), "nearest: solver_order"),
 }  # fmt: skip
 
 

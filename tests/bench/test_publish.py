@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.publish.__main__ import HERE, publish
 from benchmarks.publish.arenas import arenas
+from benchmarks.publish.figures import figures
 from scoresde.bench.results import Results, pack
 from scoresde.bench.suite import choice
 from tests.bench.made_up_rows import CELL, estimate, failed, row, rows
@@ -117,6 +118,13 @@ def test_a_metric_that_not_all_packages_have_is_no_headline():
     assert arenas(Results(tuple(found)))[0].headlines == ("energy_data",)
     found[1]["metrics"]["frechet_exact"] = formula(0.1)
     assert arenas(Results(tuple(found)))[0].headlines == ("frechet_exact",)
+
+
+def test_what_differs_in_its_samples_is_another_arena_with_figures_of_its_own():
+    cells = [replace(CELL, samples=samples) for samples in (100, 200)]
+    found = arenas(Results(tuple(row(cell, {"frechet_exact": formula(0.1)}) for cell in cells)))
+    assert [one.title for one in found] == ["mixture · vp", "mixture · vp (2)"]
+    assert len(figures("x", found)) == 4
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ __all__ = [
     "ShippedProblem",
     "UserTarget",
     "check_target",
+    "is_user",
     "make_problem",
 ]
 

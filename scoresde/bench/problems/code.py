@@ -54,7 +54,7 @@ def function_of(name: str, where: str) -> Callable[..., Any]:
 
 @contextmanager
 def working_directory() -> Iterator[None]:
-    """Modules beside the suite are found, as `python -m` would, after those that are installed."""
+    """Modules in the working directory are found meanwhile, after those that are installed."""
     here = os.getcwd()
     sys.path.append(here)
     try:

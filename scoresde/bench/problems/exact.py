@@ -184,7 +184,7 @@ def natural_gaussian(device: str = "cpu", *, size: int = 32, exponent: float = 2
         "directions, from the coarsest to the finest, each in units of its own standard deviation."
     )
     target = Gaussian.natural_images((3, size, size), exponent=exponent)
-    return LargeGaussianProblem(target, note, ("rmse_reference", "frechet_data"), device)
+    return LargeGaussianProblem(target, note, ("rmse_reference", "frechet_data", "nll_excess"), device)
 
 
 def mixture_64(device: str = "cpu", *, seed: int = 0) -> Problem:
@@ -195,7 +195,7 @@ def mixture_64(device: str = "cpu", *, seed: int = 0) -> Problem:
         "Eight Gaussians in 64 dimensions with their exact denoiser and weights from 1/36 to 8/36: wide in some "
         "directions and thin in others, and far apart, so that every sample belongs to one of them."
     )
-    metrics = ("rmse_reference", "energy_data", "sliced_w2_data")
+    metrics = ("rmse_reference", "energy_data", "sliced_w2_data", "mode_weights", "nll_excess")
     return ExactProblem(_eight(seed), note, metrics, device, tol=MIXTURE_TOL)
 
 

@@ -70,7 +70,7 @@ def diffusers(path: str, device: str, shape: tuple[int, ...] | None, *, clip: bo
     net.requires_grad_(False)
 
     def predict(x: Tensor, label: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        out = net(x, label, class_labels=class_labels, return_dict=False)[0]
+        out = net(x.to(net.dtype), label, class_labels=class_labels, return_dict=False)[0]
         channels = x.shape[1]
         return out[:, :channels] if out.shape[1] == 2 * channels else out  # the second half is a learned variance
 

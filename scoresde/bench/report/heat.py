@@ -33,7 +33,7 @@ def heat_view(
     tables = []
     for nfe in budgets:
         found = {(row, column): at(nfe, row, column) for row in rows for column in columns}
-        level = _scale([loss(summary.value) for summary in found.values() if summary is not None])
+        level = _scale([summary for summary in found.values() if summary is not None], loss)
         tables.append(
             {
                 "nfe": nfe,
@@ -46,7 +46,7 @@ def heat_view(
                             else {
                                 "value": number(summary.value),
                                 "interval": interval(summary),
-                                "level": level(loss(summary.value)),
+                                "level": level(summary.value),
                                 "mark": marks.get(nfe, {}).get((row, column), ""),
                             }
                             for column in columns
@@ -64,9 +64,16 @@ def usual(budgets: Sequence[int]) -> int:
     return min(budgets, key=lambda nfe: abs(math.log(nfe / 10)))
 
 
-def _scale(values: Sequence[float]) -> Callable[[float], int]:
-    """From a number to its colour: even steps of the logarithm; what is not positive is the smallest."""
-    positive = [value for value in values if value > 0]
-    low, high = (math.log(min(positive)), math.log(max(positive))) if positive else (0.0, 0.0)
-    width = (high - low) or 1.0
-    return lambda value: min(int(LEVELS * (math.log(value) - low) / width), LEVELS - 1) if value > 0 else 0
+def _scale(summaries: Sequence[Summary], loss: Callable[[float], float]) -> Callable[[float], int]:
+    """From a number to its colour: even steps of the logarithm of its loss.
+
+    They start at the smallest, but not below half of the smallest standard error: less than that is nothing.
+    """
+    positive = [value for summary in summaries if (value := loss(summary.value)) > 0]
+    noise = min((summary.se for summary in summaries if summary.se > 0), default=0.0) / 2
+    if not positive:
+        return lambda value: 0
+    high = max(positive)
+    low = min(max(min(positive), noise), high)
+    width = math.log(high / low) or 1.0
+    return lambda value: min(int(LEVELS * math.log(max(loss(value), low) / low) / width), LEVELS - 1)
