@@ -97,15 +97,7 @@ def _frechet_exact(seen: Evidence) -> Estimate | None:
 
 def _accuracy(seen: Evidence) -> Estimate | None:
     asked, got = seen.problem.classes_of(len(seen.samples)), seen.problem.recognise(seen.samples)
-    return None if asked is None or got is None else _share(got == asked)
-
-
-def _share(right: Tensor) -> Estimate:
-    """The share of true rows, with Wilson's 95 % interval (Wilson 1927, J. Am. Stat. Assoc. 22(158))."""
-    n, p, z = len(right), float(right.double().mean()), 1.959963984540054
-    middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = ((middle + sign * reach) / (1 + z * z / n) for sign in (-1, 1))
-    return Estimate(p, low, high, math.sqrt(p * (1 - p) / n), n)
+    return None if asked is None or got is None else metrics.proportion(got == asked)
 
 
 def _likelihood(seen: Evidence) -> Estimate | None:
@@ -204,7 +196,7 @@ def measure_classes(seen: Evidence) -> dict[str, dict[str, Plain]]:
     found: dict[str, dict[str, Plain]] = {}
     for number, name in enumerate(problem.classes):
         here = asked == number
-        found[name] = {} if got is None else {"accuracy": plain("accuracy", _share(got[here] == number))}
+        found[name] = {} if got is None else {"accuracy": plain("accuracy", metrics.proportion(got[here] == number))}
         if real is not None:
             ours, theirs = seen.features[here], problem.data_features[real == number]
             blocks = min(metrics.BLOCKS, len(ours) // 2, len(theirs) // 2)
