@@ -53,8 +53,8 @@ MEASURES: dict[str, Measure] = {
     "frechet_data": Measure(
         "Fréchet to data",
         "Fréchet distance to real data",
-        "Squared Fréchet distance to real data (the target's note says to which), or to the target's moments where they "
-        "are known. It mixes the network's error with the solver's and can misrank solvers; inside the grey band "
+        "Squared Fréchet distance to real data (the target's note says to which), or to the target's moments where "
+        "they are known. It mixes the network's error with the solver's and can misrank solvers; inside the grey band "
         "samples are as close to data as one part of the data is to another.",
     ),
     "energy_data": Measure(
@@ -91,7 +91,7 @@ MEASURES: dict[str, Measure] = {
     "mode_weights": Measure(
         "Weights of the modes",
         "squared error of the weights of modes",
-        "Sum over the target's modes of the squared difference between the share of samples that come from it, by their "
+        "Sum over the target's modes of the squared difference between the share of samples that come from it, by "
         "posterior probability, and its true weight; without its small-sample bias, so noise can take it below zero.",
     ),
     "precision": Measure(

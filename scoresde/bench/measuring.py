@@ -196,7 +196,11 @@ def measure_classes(seen: Evidence) -> dict[str, dict[str, Plain]]:
     found: dict[str, dict[str, Plain]] = {}
     for number, name in enumerate(problem.classes):
         here = asked == number
-        found[name] = {} if got is None else {"accuracy": plain("accuracy", metrics.proportion(got[here] == number))}
+        found[name] = (
+            {}
+            if got is None or int(here.sum()) < 2
+            else {"accuracy": plain("accuracy", metrics.proportion(got[here] == number))}
+        )
         if real is not None:
             ours, theirs = seen.features[here], problem.data_features[real == number]
             blocks = min(metrics.BLOCKS, len(ours) // 2, len(theirs) // 2)
