@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoresde.bench.charts import number
 from scoresde.bench.measures import MEASURES
-from scoresde.bench.paired import Plain, Summary, holm, over_seeds, paired_by_seed
+from scoresde.bench.paired import Plain, Summary, holm, losses, over_seeds, paired_by_seed
 from scoresde.bench.results import Results, Row
 from scoresde.bench.suite import Cell, canonical_json
 from scoresde.errors import choose
@@ -205,16 +205,10 @@ def losing(metric: str, of_a: Mapping[Any, Plain], of_b: Mapping[Any, Plain]) ->
 
     It is the difference B - A, but of the distances from the best value where that is not the smallest one.
     """
-    a, b = ({seed: _loss(metric, one) for seed, one in each.items()} for each in (of_a, of_b))
+    best = MEASURES[metric].best if metric in MEASURES else None
+    a, b = (of_a, of_b) if best is None else (losses(of_a, best), losses(of_b, best))
     found = paired_by_seed(b, a)
     return (apart(over_seeds(a.values()), over_seeds(b.values())), False) if found is None else (found, True)
-
-
-def _loss(metric: str, plain: Plain) -> Plain:
-    if metric not in MEASURES or MEASURES[metric].best is None:
-        return plain
-    loss = MEASURES[metric].loss
-    return {**plain, "value": loss(plain["value"]), "left": [loss(value) for value in plain.get("left", ())]}
 
 
 def apart(a: Summary, b: Summary) -> Summary:

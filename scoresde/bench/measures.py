@@ -52,7 +52,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "frechet_data": Measure(
         "Fréchet to data",
-        "Fréchet distance to held-out data",
+        "Fréchet distance to real data",
         "Squared Fréchet distance to data that the network never saw, or to the target's moments where they are known. "
         "It mixes the network's error with the solver's and can misrank solvers; inside the grey band samples are as "
         "close to data as one part of the data is to another.",

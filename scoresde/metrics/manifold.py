@@ -35,7 +35,7 @@ def prdc(x: Tensor, y: Tensor, *, k: int = 5, blocks: int = BLOCKS) -> PRDC:
 
     All four depend on the sizes n and m (balls shrink when there are more rows) and tend to no property of the two
     distributions when k is fixed: compare values of one size only. The interval is for the mean value at these sizes,
-    and 1.2 to 2 times wider than need be: a block that is left out moves the balls of the others, too.
+    and up to twice as wide as need be: a block that is left out moves the balls of the others, too.
     For equal distributions density is 1 on average, and coverage is ``1 - (m-1)...(m-k) / ((n+m-1)...(n+m-k))``: about
     ``1 - 2^-k`` where n = m.
 

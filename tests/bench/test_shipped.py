@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import scoresde as ss
@@ -26,6 +27,7 @@ def test_patches_are_compared_with_the_photographs_that_they_were_learnt_from():
     assert problem.fingerprint != make_problem(choice("digits")).fingerprint
 
 
+@pytest.mark.slow
 def test_patches_serve_every_process_and_have_a_converged_solution():
     problem = make_problem(choice("patches"))
     x = normal((2, *problem.shape), 0, dtype=torch.float64)

@@ -69,7 +69,7 @@ def test_a_function_gives_a_target_a_denoiser_or_a_problem(here: Path):
         ("python:mine_nets:whole", {"features": "python:mine_nets:none"}, "features: function of mine_nets='none'"),
         ("python:mine_nets:whole", {"network": "python:a:b"}, "option of target"),
         ("checkpoint:nowhere.safetensors", {}, "no file at nowhere"),
-        ("checkpoint:.", {}, "no file at digits.safetensors"),
+        ("checkpoint:.", {}, "as a folder it has no digits.safetensors or patches.safetensors"),
         ("diffusers:nowhere", {}, "config.json cannot be read"),
         ("edm:nowhere.safetensors", {"network": "python:mine_nets:bare"}, "no file at nowhere"),
         ("edm:mine_nets.py", {}, "needs the option network"),
@@ -172,8 +172,13 @@ def test_the_fingerprint_is_of_all_that_decides_the_results(here: Path):
     assert len(set(found)) == len(found)
     write(here, "mine_a", NETS)
     write(here, "mine_b", NETS.replace("x * 0", "x * 0.5"))
+    write(here, "mine_c", "def corner(x):\n    return x[:, :, 0, 0]\n")
+    write(here, "mine_d", "def corner(x):\n    return x[:, :, 1, 1]\n")
     marks = [make_problem(choice(f"python:{name}:whole")).fingerprint for name in ("mine_a", "mine_b")]
-    assert marks[0] != marks[1]
+    for name in ("mine_c", "mine_d"):
+        features = f"python:{name}:corner"
+        marks.append(make_problem(choice("python:mine_a:whole", features=features)).fingerprint)
+    assert len(set(marks)) == 4
 
 
 def test_networks_are_found_wherever_a_denoiser_holds_them():

@@ -18,10 +18,17 @@ from scoresde.noise import normal
 from tests.bench.user_networks import write
 
 
-def test_a_checkpoint_of_this_package_is_the_network_that_ships():
+def test_a_checkpoint_of_this_package_is_the_network_that_ships(tmp_path: Path):
     folder = Path(models.__file__).parent
-    problem, shipped = make_problem(choice(f"checkpoint:{folder}")), make_problem(choice("digits"))
-    assert make_problem(choice(f"checkpoint:{folder / 'digits.safetensors'}")).shape == problem.shape == (1, 8, 8)
+    problem, shipped = (
+        make_problem(choice(f"checkpoint:{folder / 'digits.safetensors'}")),
+        make_problem(choice("digits")),
+    )
+    (tmp_path / "digits.safetensors").symlink_to(folder / "digits.safetensors")
+    assert make_problem(choice(f"checkpoint:{tmp_path}")).shape == problem.shape == (1, 8, 8)
+    (tmp_path / "patches.safetensors").symlink_to(folder / "digits.safetensors")
+    with pytest.raises(ValueError, match=r"it has digits\.safetensors and patches\.safetensors: name the file"):
+        make_problem(choice(f"checkpoint:{tmp_path}"))
     x = normal((3, 1, 8, 8), 1)
     for sde in (ss.EDM(), ss.RectifiedFlow()):
         got, wanted = (p.denoiser(sde)(x, 0.5, **p.cond(2, 3)) for p in (problem, shipped))

@@ -79,7 +79,7 @@ class Carried(BaseDenoiser):
     def _same_level(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Any]:
         """The state and the time of the network's own process."""
         ours, theirs = self.sde, self.inner.sde
-        time = torch.as_tensor(t, dtype=torch.float64)
+        time = torch.as_tensor(t, dtype=torch.float64).cpu()  # where the tables of processes are
         lam, lowest = ours.lam(time), theirs.lam(theirs.T)
         own = torch.where(lam > lowest, theirs.t_at_lam(lam.clamp_min(lowest)), theirs.T)
         scale = _norm(theirs, own) / _norm(ours, time)

@@ -22,6 +22,7 @@ from scoresde.denoiser import BaseDenoiser, Denoiser, EDMPrecond
 
 __all__ = ["SCHEMES", "Scheme"]
 
+TRAINED = ("digits.safetensors", "patches.safetensors")  # the networks that `scoresde train` writes
 Shape = tuple[int, ...] | None  # of one sample, where the suite says it
 
 
@@ -87,8 +88,8 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def checkpoint(path: str, device: str, shape: Shape) -> UserTarget:
-    """A U-Net of this package from a file of :func:`scoresde.models.save_checkpoint`, or a folder with one file
-    (``scoresde train`` writes "digits.safetensors"). Its preconditioning makes it serve every process.
+    """A U-Net of this package from a file of :func:`scoresde.models.save_checkpoint`, or from the folder that
+    ``scoresde train`` wrote. Its preconditioning makes it serve every process.
     """
     from scoresde.models.checkpoint import load_checkpoint
     from scoresde.nn import UNet, UNetConfig
@@ -118,10 +119,13 @@ def check_checkpoint(path: str) -> None:
 
 def _checkpoint_file(path: str) -> Path:
     found = Path(path)
-    file = found / "digits.safetensors" if found.is_dir() else found
-    if not file.is_file():
-        raise ValueError(f"target 'checkpoint:{path}': no file at {file}")
-    return file
+    if found.is_file():
+        return found
+    there = [found / name for name in TRAINED if (found / name).is_file()]
+    if len(there) != 1:
+        what = " and ".join(file.name for file in there) + ": name the file" if there else f"no {' or '.join(TRAINED)}"
+        raise ValueError(f"target 'checkpoint:{path}': no file at {found}, and as a folder it has {what}")
+    return there[0]
 
 
 # ---- edm:PATH --------------------------------------------------------------------------------------------------------
@@ -143,8 +147,9 @@ def edm(
     from scoresde.integrations import edm as official
 
     where = f"target 'edm:{path}'"
+    function = function_of(_after_python(network), "network")
     with working_directory():
-        net = function_of(_after_python(network), "network")()
+        net = function()
     if not isinstance(net, nn.Module):
         raise ValueError(f"{where}: network={network!r} must return a torch.nn.Module, got {type(net).__name__}")
     official.load_state(net, path, key=key or None).requires_grad_(False)
@@ -153,9 +158,10 @@ def edm(
     facts: Any = net
     own = shape or (facts.img_channels, facts.img_resolution, facts.img_resolution)
     labels = int(getattr(net, "label_dim", 0) or 0)
-    if sigma_data is None:
-        return UserTarget(official.from_edm(net), own, labels=labels)
-    return UserTarget(partial(official.from_raw, net, sigma_data=sigma_data), own, labels=labels)
+    made = UserTarget(official.from_edm(net), own, labels=labels, fingerprint=digest(source_of(function)))
+    return (
+        made if sigma_data is None else replace(made, denoiser=partial(official.from_raw, net, sigma_data=sigma_data))
+    )
 
 
 def check_edm(path: str, network: str, sigma_data: float | None = None, key: str = "") -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from scoresde import noise
 from scoresde.bench.problems.base import Problem, picture_of
-from scoresde.bench.problems.code import digest, holdings
+from scoresde.bench.problems.code import digest, holdings, source_of
 from scoresde.bench.problems.data import check_samples, read_samples, read_statistics
 from scoresde.bench.problems.features import FEW, check_features, make_features
 from scoresde.bench.problems.networks import NetworkProblem
@@ -98,7 +98,8 @@ class Options:
         if self.reference:
             given["reference"] = read_statistics(self.reference)
         if self.features:
-            given["features"] = make_features(self.features, shape, device)
+            given["features"] = made = make_features(self.features, shape, device)
+            given["fingerprint"] = target.fingerprint + digest(source_of(made))
         return replace(target, shape=shape, **given)
 
 
