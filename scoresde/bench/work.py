@@ -204,11 +204,14 @@ class Desk:
             reference = self._reference(cell, problem, prepared, sde, share) if compared else None
         with laps("floors"):
             bands = self._bands(cell, problem)
-        self._warm_up(cell, problem, prepared, sde)
+        with laps("warm_up"):
+            self._warm_up(cell, problem, prepared, sde)
         memory = PeakMemory(cell.device)
         kept, features, moments, calls = [], [], BlockMoments(), 0
+        begin = time.perf_counter()
         for chunk in draw(cell, problem, prepared, sde, share("samples", cell)):
             calls = chunk.calls
+            laps.add("noise", max(0.0, time.perf_counter() - begin - chunk.seconds))  # less than no time: others drew
             laps.add("sampling", chunk.seconds)
             laps.add("network", chunk.network_seconds)
             with laps("metrics"):
@@ -217,6 +220,7 @@ class Desk:
                 if chunk.first < KEPT:
                     kept.append(chunk.samples[: KEPT - chunk.first])
                     features.append(here[: KEPT - chunk.first])
+            begin = time.perf_counter()
         with laps("metrics"):
             seen = Evidence(
                 problem,

@@ -263,7 +263,9 @@ def test_two_processes_on_one_folder(whole: Runner, tmp_path: Path, monkeypatch:
 
     def act(number: int) -> None:
         runner = Runner(Store(tmp_path / "out"), tiny(), tiny().cells())
-        (tmp_path / str(number)).write_text(str(sum(step.computed for step in runner.run())))
+        steps = list(runner.run())
+        assert len(steps) == 12  # each waits for what the other is at
+        (tmp_path / str(number)).write_text(str(sum(step.computed for step in steps)))
 
     children(2, act)
     out = Runner(Store(tmp_path / "out"), tiny(), tiny().cells())
