@@ -333,6 +333,16 @@ def test_pace_tells_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch):
     assert [table.clock(s) for s in (0.4, 61, 3723)] == ["0:00", "1:01", "1:02:03"]
 
 
+def test_the_first_cells_which_wait_for_converged_solutions_tell_no_time():
+    cell = tiny().cells()[0]
+    pace = table.Pace([cell] * 100)
+    pace.done(cell, True)
+    pace.done(cell, True)
+    assert pace.left is None
+    pace.done(cell, True)
+    assert pace.left is not None
+
+
 def test_environment_is_plain_and_names_what_matters():
     facts = environment(1)
     assert {"python", "torch", "scoresde", "commit", "processor", "cores", "threads"} <= set(facts)

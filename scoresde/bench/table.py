@@ -36,6 +36,9 @@ def show_progress(runner: Runner, console: Console) -> Outcome:
     return Outcome(computed, found, failed, pace.elapsed)
 
 
+EARLY = 0.03  # share of the calls before which the time that is left is not told
+
+
 class Pace:
     """How long the rest will take, from what a network call has taken so far on each target.
 
@@ -66,9 +69,12 @@ class Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds that are left; None while most of the rest is on targets that have not run yet."""
+        """Seconds that are left; None at the beginning, when converged solutions are made, and while most of the rest is
+        on targets that have not run yet.
+        """
         known = sum(calls for target, calls in self._left.items() if target in self._calls)
-        if not self._calls or 2 * known < sum(self._left.values()):
+        left = sum(self._left.values())
+        if self._calls.total() < EARLY * (self._calls.total() + left) or not self._calls or 2 * known < left:
             return None
         usual = sum(self._seconds.values()) / sum(self._calls.values())
         rates = {target: self._seconds[target] / self._calls[target] for target in self._calls}
