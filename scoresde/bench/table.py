@@ -69,8 +69,8 @@ class Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds that are left; None at the beginning, when converged solutions are made, and while most of the rest is
-        on targets that have not run yet.
+        """Seconds that are left; None at the beginning, when converged solutions are made, and while most of the rest
+        is on targets that have not run yet.
         """
         known = sum(calls for target, calls in self._left.items() if target in self._calls)
         left = sum(self._left.values())
