@@ -10,13 +10,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("scoresde", "torch", "numpy", "scipy")
+from scoresde import __version__
+
+PACKAGES = ("torch", "numpy", "scipy")
 
 
 def environment(threads: int) -> dict[str, Any]:
     """Plain data; None where something cannot be known."""
     return {
         "python": platform.python_version(),
+        "scoresde": __version__,  # of this code: the metadata of an editable installation may be older
         **{package: _version(package) for package in PACKAGES},
         "commit": git_commit(),
         "system": platform.platform(terse=True),
