@@ -9,6 +9,7 @@ are overhead. The table has each, for another view. About a minute on one core.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections import Counter
@@ -29,12 +30,13 @@ PARTS = {
     "noise": "noise to begin with",
     "solver": "the solvers' own arithmetic",
     "metrics": "metrics",
+    "pooled": "metrics over all seeds",
     "reference": "converged solutions",
     "floors": "floor bands",
     "prepare": "plans",
     "files": "pictures and features on disk",
 }
-MEASURED = ("network", "warm_up", "metrics", "reference", "floors")
+MEASURED = ("network", "warm_up", "metrics", "pooled", "reference", "floors")
 WORK = (*MEASURED, "noise", "solver")  # what was asked for; the rest is overhead
 
 
@@ -49,8 +51,9 @@ def measure(suite: Suite, cells: int, folder: Path) -> dict[str, Any]:
     for step in Runner(Store(folder), suite, chosen).run():
         if step.row["status"] != "ok":
             raise RuntimeError(f"{step.cell.label}: {step.row['error']}")
-        parts.update({part: step.row["seconds"][part] for part in PARTS})
+        parts.update({part: step.row["seconds"][part] for part in PARTS if part != "pooled"})
     whole = time.perf_counter() - start
+    parts["pooled"] = sum(json.loads(path.read_text())["seconds"] for path in (folder / "pooled").glob("*.json"))
     return {
         "cells": cells,
         "seconds": whole,

@@ -147,8 +147,10 @@ class Runner:
             parts = [desk.store.read_arrays(desk.store.features_path(cell.stem)) for cell in cells]
             features = [torch.from_numpy(part["array"]) for part in parts if part is not None]
             if len(features) == len(cells):  # a failed cell has none
+                start = time.perf_counter()
                 found = measure_pooled(problem, torch.cat(features).double(), pooled)
-                desk.store.write_json(path, {"schema": SCHEMA, **facts, "metrics": found})
+                seconds = time.perf_counter() - start
+                desk.store.write_json(path, {"schema": SCHEMA, **facts, "metrics": found, "seconds": seconds})
 
     def _write_run(self, desk: Desk, seconds: float | None, computed: int) -> None:
         """What was asked for; ``seconds`` stays None until the end. If another run has begun since, the file is its."""
