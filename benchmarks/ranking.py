@@ -216,7 +216,8 @@ def table(found: Mapping[str, Any]) -> str:
 def _line(metric: str, nfe: str, rows: Sequence[Mapping[str, Any]], names: str) -> tuple[str, ...]:
     def share(kind: str, name: str, of: str) -> str:
         some, whole = sum(row[kind][name] for row in rows), sum(row[of] for row in rows)
-        return f"{some} of {whole} ({100 * some / whole:.2g} %)"
+        percent = 100 * some / whole
+        return f"{some} of {whole} ({f'{percent:.0f}' if percent >= 10 else f'{percent:.2g}'} %)"
 
     alone = [
         share("alone", *of) for of in (("calls", "comparisons"), ("wrong", "comparisons"), ("contradictions", "pairs"))
