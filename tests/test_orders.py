@@ -28,7 +28,7 @@ def test_every_process_of_the_table_is_measured() -> None:
 @pytest.mark.parametrize(
     "solver",
     [
-        pytest.param(s, marks=pytest.mark.slow if s.evaluations > 1 or s.converges > 3 else ())
+        pytest.param(s, marks=pytest.mark.slow if s.evaluations > 1 or s.converges > 2 else ())
         for s in DETERMINISTIC.values()
     ],
     ids=DETERMINISTIC,
@@ -79,7 +79,14 @@ def test_options_keep_the_order_of_singlestep(options: dict) -> None:
 
 # Of no order are samplers that do not converge: of Langevin correctors tests/test_langevin.py measures the bias, of
 # consistency sampling tests/test_consistency.py the limit.
-@pytest.mark.parametrize("solver", [pytest.param(s, id=n) for n, s in STOCHASTIC.items() if s.converges])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        pytest.param(s, id=n, marks=pytest.mark.slow if s.evaluations > 1 else ())
+        for n, s in STOCHASTIC.items()
+        if s.converges
+    ],
+)
 @pytest.mark.parametrize("process", some_slow(WEAK))
 def test_weak_order_on_a_gaussian(solver: ss.Solver, process: str) -> None:
     """The law of the sample is exact, from the canonical form: no Monte Carlo."""
