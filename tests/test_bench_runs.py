@@ -242,6 +242,7 @@ def test_the_default_suite_passes_the_check(tmp_path: Path):
     Runner(Store(tmp_path), load_suite("quick"), load_suite("quick").cells()).check()
 
 
+@pytest.mark.slow
 def test_a_cell_of_the_digits_network(tmp_path: Path):
     block = replace(load_suite("quick").blocks[0], solvers=(choice("dpmpp-2m"),), nfes=(8, 20), seeds=(0,), samples=40)
     runner = run(tmp_path, Suite("digits", "", (block,)))
@@ -317,6 +318,7 @@ def run_until_killed(folder: Path, suite: Suite, writes: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_any_write_and_run_again_gives_the_same_results(tmp_path: Path, whole: Runner):
     # The first run dies at its 1st write, the next at its 2nd (what is on disk is not written again), and so on.

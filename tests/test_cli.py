@@ -63,6 +63,7 @@ def test_help_loads_nothing_heavy():
     assert "HEAVY []" in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 def test_without_typer_it_says_what_to_install():
     code = "import sys; sys.modules['typer'] = None; import scoresde.cli"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -67,7 +67,13 @@ def assert_good(hand: list[dict]) -> None:
         assert not bad, f"{solver.name} on {cards}"
 
 
-@pytest.mark.parametrize("hand", OF_SOLVERS.values(), ids=OF_SOLVERS)
+@pytest.mark.parametrize(
+    "hand",
+    [
+        pytest.param(hand, id=name, marks=pytest.mark.slow if SOLVERS[name].evaluations > 1 else ())
+        for name, hand in OF_SOLVERS.items()
+    ],
+)
 def test_two_settings_of_every_solver(hand: list[dict]) -> None:
     few = {"edm": "eps", "flow": "zero"}  # whose exact solutions take time
     hard = zip(hand, few.items(), strict=False)

@@ -31,6 +31,7 @@ def check_references(every: int) -> None:
         pytest.skip(f"{folder.path} has no solutions of the probability flow")
 
 
+@pytest.mark.slow
 @needs_golden
 def test_flow_meets_recorded_solutions() -> None:
     check_references(every=6)
@@ -71,6 +72,7 @@ def test_flow_meets_a_solver_of_another_kind() -> None:
     torch.testing.assert_close(target.flow(x, start, end), expected, rtol=0, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["five", "mixture", "spectrum"])
 def test_flow_is_its_own_inverse(name: str) -> None:
     target = SMOOTH[name]

@@ -329,6 +329,7 @@ def test_a_failed_write_leaves_the_former_file(tmp_path: Path):
 
 
 # -- the recipe --------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits", "patches"])
 def test_a_recipe_writes_models_that_load_and_resumes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from scoresde import models

@@ -139,6 +139,7 @@ def test_an_error_in_one_process_of_a_team_is_the_same_row(tmp_path: Path, monke
     assert results(runner(tmp_path / "team", suite)) == results(alone)
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_team_that_loses_a_process_stops_and_keeps_what_is_finished(tmp_path: Path):
     suite = tiny(nfes=(4,), seeds=(0,))

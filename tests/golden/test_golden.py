@@ -90,6 +90,7 @@ def test_nothing_is_dropped_silently() -> None:
     assert {case.source for case in golden().cases} <= set(SOURCES)
 
 
+@pytest.mark.slow
 def test_coverage_of_the_compact_copy() -> None:
     cases = Folder(COMPACT).cases
     reasons = Counter(reason_not_covered(case) is None for case in cases)
