@@ -280,6 +280,32 @@ def test_guidance_is_an_option_of_the_digits_and_reaches_the_solvers_that_know_i
     assert plain["metrics"]["rmse_reference"]["value"] < pp["metrics"]["rmse_reference"]["value"]  # another method
 
 
+def test_a_suite_may_name_its_own_converged_solution(tmp_path: Path):
+    """Near the exact flow, which is the target's own; a coarse one is told by its own error."""
+    found = {}
+    for nfe in (4, 256):
+        suite = tiny(nfes=(8,), seeds=(0,), solvers=(choice("ddim"),), reference=choice("heun", nfe=nfe))
+        (row,) = run(tmp_path / str(nfe), suite).rows()
+        assert row["status"] == "ok", row["error"]
+        assert f"heun(nfe={nfe})" in row["reference"]["text"]
+        found[nfe] = row
+    (exact,) = run(tmp_path / "exact", tiny(nfes=(8,), seeds=(0,), solvers=(choice("ddim"),))).rows()
+    error = {nfe: row["metrics"]["rmse_reference"]["value"] for nfe, row in found.items()}
+    truth = exact["metrics"]["rmse_reference"]["value"]
+    assert abs(error[256] - truth) < 0.02 * truth < abs(error[4] - truth)
+    assert found[256]["reference"]["error"] < 0.05 * found[4]["reference"]["error"]
+
+
+@pytest.mark.parametrize(("solver", "nfe", "words"), [("rk45", 64, "no fixed steps"), ("heun", 1, "too small")])
+def test_a_converged_solution_that_cannot_be_made_is_a_row_that_says_so(
+    solver: str, nfe: int, words: str, tmp_path: Path
+):
+    suite = tiny(nfes=(8,), seeds=(0,), solvers=(choice("ddim"),), reference=choice(solver, nfe=nfe))
+    (row,) = run(tmp_path, suite).rows()
+    assert row["status"] == "failed"
+    assert words in row["error"]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_another_device_gives_the_same_numbers(tmp_path: Path):
     block = replace(load_suite("quick").blocks[0], solvers=(choice("dpmpp-2m"),), nfes=(8,), seeds=(0,), samples=40)

@@ -141,12 +141,17 @@ def initial_state(cell: Cell, problem: Problem, begin: float, sde: SDE, first: i
     return z * sde.prior_std(begin)
 
 
-def reference_key(cell: Cell, problem: Problem, prepared: Prepared) -> str:
-    """What a reference depends on, hashed: cells that differ in solver or budget only share one."""
+def reference_recipe(cell: Cell) -> dict[str, Any]:
+    """What of the cell decides its converged solution: all that cells with another solver or budget share."""
     apart = ("solver", "nfe", "grid", "metrics")
     shared = {key: value for key, value in cell.config.items() if key not in apart}
-    shared["samples"] = min(cell.samples, KEPT)
-    facts = {**shared, "begin": prepared.begin, "end": prepared.end, "fingerprint": problem.fingerprint}
+    return {**shared, "samples": min(cell.samples, KEPT)}
+
+
+def reference_key(cell: Cell, problem: Problem, prepared: Prepared) -> str:
+    """What a reference depends on, hashed: cells that differ in solver or budget only share one."""
+    begin_end = {"begin": prepared.begin, "end": prepared.end}
+    facts = {**reference_recipe(cell), **begin_end, "fingerprint": problem.fingerprint}
     return f"{file_name(cell.target.name)}-{cell.sde.name}-seed{cell.seed}-{config_hash(facts)[:16]}"
 
 

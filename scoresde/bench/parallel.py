@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from scoresde.bench.disk import RunError
-from scoresde.bench.evaluate import Deal
+from scoresde.bench.evaluate import Deal, reference_recipe
 from scoresde.bench.suite import Cell, config_hash
 from scoresde.bench.work import Crew, Desk, Job, Step
 from scoresde.errors import check_positive_int, choose
@@ -51,9 +51,7 @@ def references_first(cells: Sequence[Cell]) -> list[Cell]:
     """
     first: dict[str, Cell] = {}
     for cell in cells:
-        apart = ("solver", "nfe", "grid", "metrics")
-        shared = {key: value for key, value in cell.config.items() if key not in apart}
-        first.setdefault(config_hash(shared), cell)
+        first.setdefault(config_hash(reference_recipe(cell)), cell)
     return list(dict.fromkeys([*first.values(), *cells]))
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde.catalogue import get_solver
 from scoresde.grids import get_grid
 from scoresde.plan import Plan
+from scoresde.rows import Solver
 from scoresde.sample import make_plan
 
 if TYPE_CHECKING:
@@ -139,9 +141,16 @@ def solve(
 ) -> Tensor:
     """A fine deterministic solution from the states ``x_T`` at time ``begin`` to time ``end``.
 
-    ``nfe`` counts steps of a solver that makes one network call a step, as the default does.
+    ``nfe`` is a budget in network calls. Raises ValueError for a solver without fixed steps, or one that the budget is
+    too small for.
     """
-    plan = make_plan(solver, denoiser.sde, get_grid(grid, denoiser.sde, nfe, start=begin, end=end))
+    chosen = get_solver(solver)
+    if not isinstance(chosen, Solver):
+        raise ValueError(f"solver {solver!r} has no fixed steps, so it cannot make the converged solution of a budget")
+    if nfe < chosen.evaluations:
+        raise ValueError(f"nfe={nfe} is too small for {solver}, which makes {chosen.evaluations} network calls a step")
+    steps = nfe // chosen.evaluations
+    plan = make_plan(chosen, denoiser.sde, get_grid(grid, denoiser.sde, steps, start=begin, end=end))
     run = plan.start(x_T)
     with torch.inference_mode():
         while not run.done:
