@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoresde.bench import problems
+from scoresde.bench import evaluate, problems, work
 from scoresde.bench.analysis import panels, winners
 from scoresde.bench.evaluate import draw
 from scoresde.bench.problems import ExactProblem, make_problem
@@ -278,6 +278,28 @@ def test_guidance_is_an_option_of_the_digits_and_reaches_the_solvers_that_know_i
     assert plain["status"] == pp["status"] == "ok", (plain["error"], pp["error"])
     assert plain["nfe"]["counted"] == pp["nfe"]["counted"] == 8
     assert plain["metrics"]["rmse_reference"]["value"] < pp["metrics"]["rmse_reference"]["value"]  # another method
+
+
+def test_a_large_cell_keeps_some_samples_and_moments_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Pooling(ExactProblem):
+        pooled = ("frechet_data",)
+
+    for module in (evaluate, work):
+        monkeypatch.setattr(module, "KEPT", 50)
+    made = Pooling(GaussianMixture.five(), "", ("rmse_reference", "energy_data"))
+    monkeypatch.setitem(problems.PROBLEMS, "pooling", lambda device: made)
+    changes = {"target": choice("pooling"), "nfes": (8,), "seeds": (0,), "chunk": 20}
+    solver = (choice("dpmpp-2m"),)
+    large = run(tmp_path / "large", tiny(samples=130, solvers=solver, **changes))
+    small = run(tmp_path / "small", tiny(samples=50, solvers=solver, **changes))
+    (all_of_it,), (start,) = large.rows(), small.rows()
+    assert all_of_it["status"] == start["status"] == "ok", (all_of_it["error"], start["error"])
+    for name in ("rmse_reference", "energy_data"):
+        assert all_of_it["metrics"][name] == start["metrics"][name]  # of the first fifty
+    assert all_of_it["metrics"]["frechet_data"]["n"] == 130  # measured in the cell, which has no need of other seeds
+    assert "frechet_data" not in start["metrics"]
+    assert not large.store.pooled()
+    assert len(small.store.pooled()) == 1
 
 
 def test_a_suite_may_name_its_own_converged_solution(tmp_path: Path):
